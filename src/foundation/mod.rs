@@ -2,16 +2,36 @@
 //!
 //! Nothing here does anything by itself: no sockets, no threads, no clock, no generator of random bytes.
 
+mod challenge;
 mod close_code;
+mod configuration;
+mod cookie_storage;
+mod credential;
 mod error;
 mod message;
+mod metrics;
+mod protection_space;
+mod proxy_configuration;
 mod random;
 mod request;
 mod response;
+mod root_certificates;
+mod tls_protocol_version;
+mod web_socket_options;
 
+pub use challenge::{AuthChallengeDisposition, AuthenticationChallenge};
 pub use close_code::CloseCode;
+pub use configuration::{HttpCookieAcceptPolicy, SessionConfiguration};
+pub use cookie_storage::HttpCookieStorage;
+pub use credential::{CredentialPersistence, UrlCredential, UrlCredentialStorage};
 pub use error::{ErrorCode, ErrorDomain, ErrorStage, UrlError};
 pub use message::Message;
+pub use metrics::{TaskMetrics, TransactionMetrics};
+pub use protection_space::{AuthenticationMethod, UrlProtectionSpace};
+pub use proxy_configuration::ProxyConfiguration;
 pub use random::Random;
 pub use request::UrlRequest;
 pub use response::HttpUrlResponse;
+pub use root_certificates::RootCertificates;
+pub use tls_protocol_version::TlsProtocolVersion;
+pub use web_socket_options::WebSocketOptions;

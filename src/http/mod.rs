@@ -1,0 +1,14 @@
+//! The upgrade exchange without I/O: the request that opens a WebSocket, and what a server answers to it.
+//!
+//! In come a [`UrlRequest`](crate::UrlRequest), a nonce and the bytes of the server; out go the bytes of the request,
+//! the heads of the answers, the verdict on a 101, and the body of a refusal. Every buffer here has a limit, and
+//! every byte is looked at a bounded number of times however the bytes arrive.
+
+mod body;
+mod head;
+mod tokens;
+mod upgrade;
+
+pub use body::BodyReader;
+pub use head::{HeadError, HeadParser, ResponseHead};
+pub use upgrade::{Accepted, Offer, Upgrade, check_request, upgrade};

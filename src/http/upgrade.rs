@@ -1,0 +1,366 @@
+//! The opening handshake of a client: the request (RFC 6455 §4.1, §4.2.1) and the check of the answer to it (§4.1,
+//! §4.2.2).
+
+use std::borrow::Cow;
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha1::{Digest, Sha1};
+use url::Position;
+
+use super::head::ResponseHead;
+use super::tokens;
+use crate::foundation::{ErrorCode, ErrorStage, UrlError, UrlRequest};
+
+/// How long the head of a request may be.
+const BYTES: usize = 64 * 1024;
+
+/// What RFC 6455 §1.3 appends to the key before it is hashed.
+const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+
+/// The fields that are the handshake itself. Where a caller sets one of them, the caller's is left out.
+const OWN: [&str; 4] = ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSocket-Version"];
+
+/// The fields that announce a body, or that only `Connection` could carry: a request that opens a WebSocket has
+/// neither.
+const FORBIDDEN: [&str; 5] = ["Content-Length", "Transfer-Encoding", "Expect", "Trailer", "TE"];
+
+const HOST: &str = "Host";
+const PROTOCOL: &str = "Sec-WebSocket-Protocol";
+const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
+
+/// A request that opens a WebSocket, and what the answer is checked against.
+pub struct Upgrade {
+    /// The bytes of the request; there is no body.
+    pub head: Vec<u8>,
+    /// The header fields as they are sent.
+    pub fields: Vec<(String, String)>,
+    /// What was offered.
+    pub offer: Offer,
+}
+
+impl fmt::Debug for Upgrade {
+    /// Field names only: values may hold cookies and credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Upgrade")
+            .field("head_bytes", &self.head.len())
+            .field("fields", &self.fields.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("offer", &self.offer)
+            .finish()
+    }
+}
+
+/// Whether [`upgrade`] can make a request of this.
+///
+/// # Errors
+/// Those of [`upgrade`].
+pub fn check_request(request: &UrlRequest, additional: &HashMap<String, String>) -> Result<(), UrlError> {
+    upgrade(request, additional, [0; 16]).map(drop)
+}
+
+/// The request of RFC 6455 §4.1 for `request`, with the session's `additional` fields behind those of the request.
+///
+/// - A field of the request wins over an additional one, names compared without case. Of additional ones that differ
+///   in case only, the first in the order of their bytes is sent.
+/// - `Upgrade`, `Connection`, `Sec-WebSocket-Key` and `Sec-WebSocket-Version` are always ours: a caller's are left
+///   out.
+/// - `Host`, `Authorization`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are sent as they were set; the
+///   last two not at all where they are empty.
+/// - The fragment, the user and the password of the address are not sent.
+///
+/// `nonce` is 16 unpredictable bytes, fresh for each request: RFC 6455 §4.1, item 7.
+///
+/// # Errors
+/// `UnsupportedUrl` for a scheme that is not `ws`, `wss`, `http` or `https`, an address without a host, and a method
+/// that is not GET. `BadUrl` for a field that cannot be sent, for subprotocols that are not distinct tokens, and
+/// where all of it would pass 64 KiB.
+pub fn upgrade(
+    request: &UrlRequest,
+    additional: &HashMap<String, String>,
+    nonce: [u8; 16],
+) -> Result<Upgrade, UrlError> {
+    build(request, additional, nonce).map_err(|error| error.with_failing_url(&request.url))
+}
+
+fn build(request: &UrlRequest, additional: &HashMap<String, String>, nonce: [u8; 16]) -> Result<Upgrade, UrlError> {
+    let host = host(request)?;
+    let mut caller = caller_fields(request, additional)?;
+    let host = match caller.iter().position(|(name, _)| name.eq_ignore_ascii_case(HOST)) {
+        Some(index) => caller.remove(index),
+        None => (HOST.to_owned(), host),
+    };
+    let protocols = offered_protocols(value(&caller, PROTOCOL))?;
+    let extensions = extensions([value(&caller, EXTENSIONS)].into_iter()).flatten().map(str::to_owned).collect();
+
+    let key = STANDARD.encode(nonce);
+    let offer = Offer { accept: accept(&key), protocols, extensions };
+    let own = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", &key)];
+    let mut fields = vec![host];
+    fields.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    fields.push(("Sec-WebSocket-Version".to_owned(), "13".to_owned()));
+    fields.append(&mut caller);
+
+    let mut head = format!("GET {} HTTP/1.1\r\n", target(request)?);
+    for (name, value) in &fields {
+        head.extend([name.as_str(), ": ", value, "\r\n"]);
+    }
+    head.push_str("\r\n");
+    if head.len() > BYTES {
+        return Err(bad(format!("the head of the request would have {} bytes, {BYTES} is the limit", head.len())));
+    }
+    Ok(Upgrade { head: head.into_bytes(), fields, offer })
+}
+
+/// Checks what kind of request it is; the value of `Host` for it: RFC 6455 §4.1, item 4.
+fn host(request: &UrlRequest) -> Result<String, UrlError> {
+    let unsupported = |reason| UrlError::new(ErrorCode::UnsupportedUrl, ErrorStage::Request, reason);
+    let scheme = request.url.scheme();
+    if !matches!(scheme, "ws" | "wss" | "http" | "https") {
+        return Err(unsupported(format!("the scheme of the address is {}, not ws or wss", shown(scheme))));
+    }
+    if !request.http_method.eq_ignore_ascii_case("GET") {
+        return Err(unsupported(format!("a WebSocket opens with a GET, not with {}", shown(&request.http_method))));
+    }
+    match (request.url.host_str(), request.url.port()) {
+        (None | Some(""), _) => Err(unsupported("the address has no host".to_owned())),
+        (Some(host), None) => Ok(host.to_owned()),
+        // `port()` is `None` for the port that the scheme implies.
+        (Some(host), Some(port)) => Ok(format!("{host}:{port}")),
+    }
+}
+
+/// Path and query: RFC 9112 §3.2.1.
+fn target(request: &UrlRequest) -> Result<&str, UrlError> {
+    let target = &request.url[Position::BeforePath..Position::AfterQuery];
+    // `Url` has encoded everything else. A request line that can be split must not depend on that alone.
+    if target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Ok(target)
+    } else {
+        Err(bad("the path or the query of the address has a character that cannot be sent"))
+    }
+}
+
+/// The fields of the request, then the additional ones by name; each name once, each of them fit to be sent.
+fn caller_fields(
+    request: &UrlRequest,
+    additional: &HashMap<String, String>,
+) -> Result<Vec<(String, String)>, UrlError> {
+    let mut sorted: Vec<(&str, &str)> = additional.iter().map(|(name, value)| (&**name, &**value)).collect();
+    sorted.sort_unstable_by_key(|&(name, _)| (name.to_ascii_lowercase(), name));
+    let mut names = HashSet::new();
+    let mut fields = Vec::new();
+    for (name, value) in request.fields().chain(sorted) {
+        if is_one_of(name, &OWN) || !names.insert(name.to_ascii_lowercase()) {
+            continue;
+        }
+        let value = checked(name, value)?;
+        // RFC 6455 §4.1, items 10 and 11: each of the two lists has at least one element.
+        if !(value.is_empty() && is_one_of(name, &[PROTOCOL, EXTENSIONS])) {
+            fields.push((name.to_owned(), value.to_owned()));
+        }
+    }
+    Ok(fields)
+}
+
+/// The value of a caller's field as it is sent: RFC 9110 §5.1 and §5.5. No text shows a value: it may be a secret.
+fn checked<'a>(name: &str, value: &'a str) -> Result<&'a str, UrlError> {
+    if !tokens::is_token(name) {
+        return Err(bad(format!("{} cannot be the name of a header field", shown(name))));
+    }
+    if is_one_of(name, &FORBIDDEN) {
+        return Err(bad(format!("the header field {} cannot be part of an upgrade", shown(name))));
+    }
+    let value = tokens::trim(value);
+    if value.chars().any(|character| character.is_control() && character != '\t') {
+        return Err(bad(format!("the value of the header field {} has a control character", shown(name))));
+    }
+    Ok(value)
+}
+
+/// The subprotocols in the order of preference: RFC 6455 §4.1, item 10. No text shows one: some hold a bearer token.
+fn offered_protocols(value: &str) -> Result<Vec<String>, UrlError> {
+    if value.is_empty() {
+        return Ok(Vec::new());
+    }
+    let protocols: Vec<&str> = value.split(',').map(tokens::trim).collect();
+    let mut seen = HashSet::new();
+    for (index, protocol) in protocols.iter().enumerate() {
+        if !tokens::is_token(protocol) {
+            return Err(bad(format!("subprotocol {} of {} is not a token", index + 1, protocols.len())));
+        }
+        if !seen.insert(protocol) {
+            return Err(bad(format!("subprotocol {} of {} is offered twice", index + 1, protocols.len())));
+        }
+    }
+    Ok(protocols.into_iter().map(str::to_owned).collect())
+}
+
+fn value<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
+    fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+}
+
+fn is_one_of(name: &str, names: &[&str]) -> bool {
+    names.iter().any(|other| other.eq_ignore_ascii_case(name))
+}
+
+fn bad(reason: impl Into<Cow<'static, str>>) -> UrlError {
+    UrlError::new(ErrorCode::BadUrl, ErrorStage::Request, reason)
+}
+
+/// What a request offered, and so what the answer to it may hold.
+pub struct Offer {
+    /// The only `Sec-WebSocket-Accept` that answers our key.
+    accept: String,
+    protocols: Vec<String>,
+    /// The names of the extensions that the caller offered.
+    extensions: Vec<String>,
+}
+
+impl fmt::Debug for Offer {
+    /// The number of subprotocols only: some hold a bearer token.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Offer")
+            .field("accept", &self.accept)
+            .field("protocols", &self.protocols.len())
+            .field("extensions", &self.extensions)
+            .finish()
+    }
+}
+
+/// What the server chose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// The subprotocol.
+    pub protocol: Option<String>,
+}
+
+impl Offer {
+    /// Checks the answer: RFC 6455 §4.1, the items behind "once the client's opening handshake has been sent".
+    ///
+    /// # Errors
+    /// The text says what is wrong with the answer, and must lead to the end of the connection.
+    pub fn check(&self, head: &ResponseHead) -> Result<Accepted, String> {
+        if head.status_code != 101 {
+            return Err(format!("the server answered {}, not 101", head.status_code));
+        }
+        if head.http_version != "HTTP/1.1" {
+            return Err(format!("the server answered in {}, not in HTTP/1.1", head.http_version));
+        }
+        // `Upgrade` is the one protocol that is spoken from here on: a list of several would be another one.
+        let upgrade: Vec<&str> = tokens::list(head.values("Upgrade")).take(2).collect();
+        if !matches!(*upgrade, [protocol] if protocol.eq_ignore_ascii_case("websocket")) {
+            return Err(wrong(head, "Upgrade", "websocket"));
+        }
+        if !tokens::list(head.values("Connection")).any(|option| option.eq_ignore_ascii_case("upgrade")) {
+            return Err(wrong(head, "Connection", "Upgrade"));
+        }
+        let mut accepts = head.values("Sec-WebSocket-Accept");
+        if accepts.next() != Some(&self.accept) || accepts.next().is_some() {
+            return Err(wrong(head, "Sec-WebSocket-Accept", &self.accept));
+        }
+        self.check_extensions(head)?;
+        Ok(Accepted { protocol: self.chosen_protocol(head)? })
+    }
+
+    /// A server may choose none of the subprotocols: RFC 6455 §4.2.2, item 5.5. Compared exactly, by §4.1, item 6.
+    fn chosen_protocol(&self, head: &ResponseHead) -> Result<Option<String>, String> {
+        let mut chosen = head.values(PROTOCOL);
+        let Some(protocol) = chosen.next() else { return Ok(None) };
+        if chosen.next().is_some() {
+            return Err(format!("the server chose several subprotocols: {}", all_shown(head, PROTOCOL)));
+        }
+        match self.protocols.iter().find(|offered| *offered == protocol) {
+            Some(protocol) => Ok(Some(protocol.clone())),
+            None => Err(format!("the server chose the subprotocol {}, which was not offered", shown(protocol))),
+        }
+    }
+
+    /// RFC 6455 §4.1, item 5, and §9.1.
+    fn check_extensions(&self, head: &ResponseHead) -> Result<(), String> {
+        for extension in extensions(head.values(EXTENSIONS)) {
+            let Some(name) = extension else {
+                return Err(format!("the server's extensions are malformed: {}", all_shown(head, EXTENSIONS)));
+            };
+            if !self.extensions.iter().any(|offered| offered.eq_ignore_ascii_case(name)) {
+                return Err(format!("the server chose the extension {}, which was not offered", shown(name)));
+            }
+            // A caller may offer it by hand, yet frames that are compressed could not be read.
+            if name.eq_ignore_ascii_case("permessage-deflate") {
+                return Err(format!("the server chose the extension {}, which is not supported", shown(name)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `base64(SHA-1(key + GUID))`: RFC 6455 §4.2.2, item 5.4.
+fn accept(key: &str) -> String {
+    STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+}
+
+/// The name of each extension of a list, `None` for one that does not follow RFC 6455 §9.1.
+fn extensions<'a>(values: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Option<&'a str>> {
+    values.flat_map(|value| tokens::split_quoted(value, ',')).filter(|extension| !extension.is_empty()).map(
+        |extension| {
+            let mut parts = tokens::split_quoted(extension, ';');
+            let name = parts.next().filter(|name| tokens::is_token(name))?;
+            parts.all(is_parameter).then_some(name)
+        },
+    )
+}
+
+/// `extension-param` of RFC 6455 §9.1: a quoted value has to be a token once it is unquoted.
+fn is_parameter(parameter: &str) -> bool {
+    let Some((name, value)) = parameter.split_once('=') else { return tokens::is_token(parameter) };
+    let value = tokens::trim(value);
+    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+    tokens::is_token(tokens::trim(name)) && quoted.map_or_else(|| tokens::is_token(value), is_quoted_token)
+}
+
+/// Whether what stands between the quotes is a token without its backslashes.
+fn is_quoted_token(quoted: &str) -> bool {
+    let mut escaped = false;
+    let mut text = String::new();
+    for character in quoted.chars() {
+        escaped = character == '\\' && !escaped;
+        if !escaped {
+            text.push(character);
+        }
+    }
+    !escaped && tokens::is_token(&text)
+}
+
+fn wrong(head: &ResponseHead, name: &str, expected: &str) -> String {
+    match head.values(name).next() {
+        Some(_) => format!("the server's {name} is {}, not \"{expected}\"", all_shown(head, name)),
+        None => format!("the server's answer has no {name}"),
+    }
+}
+
+/// The values of a field, as [`shown`].
+fn all_shown(head: &ResponseHead, name: &str) -> String {
+    shown_of(head.values(name).enumerate().flat_map(|(index, value)| {
+        let separator = if index == 0 { "" } else { ", " };
+        separator.chars().chain(value.chars())
+    }))
+}
+
+/// Text of another for a message of ours: escaped and cut to 100 characters.
+fn shown(text: &str) -> String {
+    shown_of(text.chars())
+}
+
+fn shown_of(characters: impl Iterator<Item = char>) -> String {
+    let mut escaped = characters.flat_map(char::escape_debug);
+    let mut text = String::from('"');
+    text.extend(escaped.by_ref().take(100));
+    text.push_str(if escaped.next().is_some() { "…\"" } else { "\"" });
+    text
+}
+
+#[cfg(test)]
+mod tests;

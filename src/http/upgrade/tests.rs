@@ -1,0 +1,428 @@
+use url::Url;
+
+use super::super::head::HeadParser;
+use super::*;
+
+/// The nonce of RFC 6455 §1.3, its key and the answer to it.
+const NONCE: [u8; 16] = *b"the sample nonce";
+const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+fn request(url: &str, fields: &[(&str, &str)]) -> UrlRequest {
+    let mut request = UrlRequest::new(Url::parse(url).unwrap());
+    for (name, value) in fields {
+        request.set_value(value, name);
+    }
+    request
+}
+
+fn additional(fields: &[(&str, &str)]) -> HashMap<String, String> {
+    fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+}
+
+fn made(request: &UrlRequest, fields: &[(&str, &str)]) -> Upgrade {
+    let upgrade = upgrade(request, &additional(fields), NONCE).unwrap();
+    assert!(check_request(request, &additional(fields)).is_ok());
+    upgrade
+}
+
+fn refused(request: &UrlRequest, fields: &[(&str, &str)]) -> UrlError {
+    let error = upgrade(request, &additional(fields), NONCE).unwrap_err();
+    let checked = check_request(request, &additional(fields)).unwrap_err();
+    assert_eq!((checked.code(), checked.reason()), (error.code(), error.reason()));
+    assert_eq!(error.stage(), ErrorStage::Request);
+    assert_eq!(error.failing_url(), Some(&request.url));
+    error
+}
+
+/// The caller's part of the fields that are sent.
+fn rest(upgrade: &Upgrade) -> Vec<(&str, &str)> {
+    upgrade.fields[5..].iter().map(|(name, value)| (&**name, &**value)).collect()
+}
+
+/// What a server finds, parsed by another than ourselves; exactly one request, nothing before or behind it.
+fn received(upgrade: &Upgrade) -> (String, Vec<(String, String)>) {
+    let mut fields = [httparse::EMPTY_HEADER; 64];
+    let mut request = httparse::Request::new(&mut fields);
+    assert_eq!(request.parse(&upgrade.head), Ok(httparse::Status::Complete(upgrade.head.len())));
+    assert_eq!((request.method, request.version), (Some("GET"), Some(1)));
+    let fields = request.headers.iter().map(|field| {
+        let value = str::from_utf8(field.value).unwrap();
+        (field.name.to_owned(), value.to_owned())
+    });
+    (request.path.unwrap().to_owned(), fields.collect())
+}
+
+#[test]
+fn the_bytes_of_a_request() {
+    let request = request(
+        "ws://me:secret@Example.com:8080/feed/ä?q=a b#part",
+        &[("Origin", "https://example.com"), ("Sec-WebSocket-Protocol", "chat, superchat"), ("X-Padded", " \tvalue ")],
+    );
+    let upgrade = made(&request, &[("X-Session", "7"), ("Accept-Language", "en"), ("origin", "null")]);
+    let expected = format!(
+        "GET /feed/%C3%A4?q=a%20b HTTP/1.1\r\n\
+         Host: example.com:8080\r\n\
+         Upgrade: websocket\r\n\
+         Connection: Upgrade\r\n\
+         Sec-WebSocket-Key: {KEY}\r\n\
+         Sec-WebSocket-Version: 13\r\n\
+         Origin: https://example.com\r\n\
+         Sec-WebSocket-Protocol: chat, superchat\r\n\
+         X-Padded: value\r\n\
+         Accept-Language: en\r\n\
+         X-Session: 7\r\n\
+         \r\n"
+    );
+    assert_eq!(String::from_utf8(upgrade.head.clone()).unwrap(), expected);
+    let (target, fields) = received(&upgrade);
+    assert_eq!(target, "/feed/%C3%A4?q=a%20b");
+    assert_eq!(fields, upgrade.fields);
+    assert_eq!(upgrade.offer.accept, ACCEPT);
+}
+
+#[test]
+fn target_and_host_come_from_the_address() {
+    let table = [
+        ("ws://example.com", "/", "example.com"),
+        ("ws://example.com:80/", "/", "example.com"),
+        ("ws://example.com:443/", "/", "example.com:443"),
+        ("wss://example.com:443/a?", "/a?", "example.com"),
+        ("wss://example.com:80/", "/", "example.com:80"),
+        ("http://example.com:80/?q", "/?q", "example.com"),
+        ("https://example.com/x;y", "/x;y", "example.com"),
+        ("WSS://EXAMPLE.com/PATH", "/PATH", "example.com"),
+        ("ws://[::1]/", "/", "[::1]"),
+        ("ws://[2001:DB8::1]:8080/", "/", "[2001:db8::1]:8080"),
+        ("ws://127.0.0.1:9/", "/", "127.0.0.1:9"),
+        ("ws://bücher.example/", "/", "xn--bcher-kva.example"),
+        ("ws://user:pass@example.com/#fragment", "/", "example.com"),
+    ];
+    for (url, target, host) in table {
+        let upgrade = made(&request(url, &[]), &[]);
+        assert_eq!(received(&upgrade).0, target, "{url}");
+        assert_eq!(upgrade.fields[0], ("Host".to_owned(), host.to_owned()), "{url}");
+        assert_eq!(upgrade.fields.len(), 5, "{url}");
+    }
+}
+
+#[test]
+fn only_a_get_of_a_web_socket_address_with_a_host() {
+    for url in ["ftp://example.com/", "mailto:me@example.com", "about:blank", "file:///tmp", "data:,x", "wsx://host/"] {
+        assert_eq!(refused(&request(url, &[]), &[]).code(), ErrorCode::UnsupportedUrl, "{url}");
+    }
+    for (method, sent) in [("GET", true), ("get", true), ("POST", false), ("", false), ("GET / HTTP/1.1\r\n", false)] {
+        let mut request = request("ws://example.com/", &[]);
+        request.http_method = method.to_owned();
+        if sent {
+            assert!(made(&request, &[]).head.starts_with(b"GET / HTTP/1.1\r\n"));
+        } else {
+            assert_eq!(refused(&request, &[]).code(), ErrorCode::UnsupportedUrl, "{method}");
+        }
+    }
+}
+
+#[test]
+fn the_handshake_itself_is_ours() {
+    let theirs = [
+        ("upgrade", "h2c\r\n"),
+        ("CONNECTION", "close"),
+        ("sec-websocket-key", "AAAA"),
+        ("Sec-Websocket-Version", "8"),
+        ("X-Own", "1"),
+    ];
+    for upgrade in [made(&request("ws://a/", &theirs), &[]), made(&request("ws://a/", &[]), &theirs)] {
+        assert_eq!(rest(&upgrade), [("X-Own", "1")]);
+        assert_eq!(upgrade.fields[3].1, KEY);
+    }
+}
+
+#[test]
+fn host_and_authorization_may_be_set() {
+    let upgrade = made(&request("ws://a/", &[("Authorization", "Bearer 1"), ("host", "b:1")]), &[("HOST", "c")]);
+    assert_eq!(upgrade.fields[0], ("host".to_owned(), "b:1".to_owned()));
+    assert_eq!(rest(&upgrade), [("Authorization", "Bearer 1")]);
+    let upgrade = made(&request("ws://a/", &[]), &[("hOST", "c"), ("authorization", "Basic x")]);
+    assert_eq!(upgrade.fields[0], ("hOST".to_owned(), "c".to_owned()));
+    assert_eq!(rest(&upgrade), [("authorization", "Basic x")]);
+}
+
+#[test]
+fn no_field_twice_and_always_the_same_order() {
+    let fields = [("x-b", "3"), ("X-B", "2"), ("X-b", "4"), ("A", "1"), ("z", "9"), ("M", "\r"), ("k", "5")];
+    for _ in 0..20 {
+        let upgrade = made(&request("ws://a/", &[("m", "0")]), &fields);
+        assert_eq!(rest(&upgrade), [("m", "0"), ("A", "1"), ("k", "5"), ("X-B", "2"), ("z", "9")]);
+        let error = refused(&request("ws://a/", &[]), &[("b ", ""), ("c ", ""), ("a ", "")]);
+        assert!(error.reason().starts_with("\"a \""), "{error}");
+    }
+}
+
+#[test]
+fn fields_that_cannot_be_sent() {
+    let names = ["", " ", "X A", "X:A", "X-A ", "X\r\nA", "X\0", "Ä", "X\u{2028}", "(x)", "Upgrade\t"];
+    for name in names {
+        for error in
+            [refused(&request("ws://a/", &[(name, "v")]), &[]), refused(&request("ws://a/", &[]), &[(name, "v")])]
+        {
+            assert_eq!(error.code(), ErrorCode::BadUrl, "{name:?}");
+            assert_eq!(error.reason(), format!("{} cannot be the name of a header field", shown(name)));
+            assert!(!error.reason().contains(['\r', '\n', '\0', '\u{2028}']), "{error}");
+        }
+    }
+    let values = ["secret\r\nX: y", "secret\n", "\rsecret", "sec\0ret", "secret\u{7f}", "\u{1b}secret", "secret\u{85}"];
+    for value in values {
+        for name in ["X-Field", "Host", "Authorization", "Sec-WebSocket-Protocol", "Sec-WebSocket-Extensions"] {
+            let error = refused(&request("ws://a/", &[(name, value)]), &[]);
+            assert_eq!(error.code(), ErrorCode::BadUrl, "{name} {value:?}");
+            assert!(error.reason().contains(name) && !format!("{error:?}").contains("secret"), "{error}");
+        }
+    }
+    for name in ["Content-Length", "transfer-encoding", "EXPECT", "Trailer", "te"] {
+        for error in
+            [refused(&request("ws://a/", &[(name, "0")]), &[]), refused(&request("ws://a/", &[]), &[(name, "0")])]
+        {
+            assert_eq!(error.code(), ErrorCode::BadUrl, "{name}");
+            assert!(error.reason().contains(name), "{error}");
+        }
+    }
+    let fine = [("X-Tab", "a\tb"), ("X-Text", "é, \u{2028}"), ("X-Empty", " "), ("X-Quoted", "\"a\\\"b\"")];
+    let upgrade = made(&request("ws://a/", &fine), &[]);
+    assert_eq!(rest(&upgrade), [fine[0], fine[1], ("X-Empty", ""), fine[3]]);
+    assert_eq!(received(&upgrade).1, upgrade.fields);
+}
+
+/// Whatever stands in an address, `Url` has encoded it, or refused it, so that one request line comes of it.
+#[test]
+fn nothing_in_an_address_can_inject() {
+    let pieces =
+        ["\r\nX: y", "\n", "\r", "\t", " HTTP/1.1", "\0", "\u{7f}", "\u{85}", "\u{2028}", "%0d%0a", "\\", "ä", "\u{1}"];
+    for piece in pieces {
+        let texts = [
+            format!("ws://a/{piece}"),
+            format!("ws://a/b{piece}c"),
+            format!("ws://a/?{piece}"),
+            format!("ws://a/?b{piece}c"),
+            format!("ws://a/#{piece}"),
+            format!("ws://a{piece}b/"),
+            format!("ws://{piece}@a/"),
+            format!("ws://u:{piece}@a/"),
+            format!("ws{piece}://a/"),
+        ];
+        let mut urls: Vec<Url> = texts.iter().filter_map(|text| Url::parse(text).ok()).collect();
+        let mut url = Url::parse("ws://a/").unwrap();
+        url.set_path(piece);
+        url.set_query(Some(piece));
+        url.set_fragment(Some(piece));
+        let _ = url.set_host(Some(piece));
+        let _ = url.set_username(piece);
+        url.query_pairs_mut().append_pair(piece, piece);
+        urls.push(url);
+        for url in urls.into_iter().filter(|url| url.scheme() == "ws") {
+            let upgrade = made(&UrlRequest::new(url.clone()), &[]);
+            let (target, fields) = received(&upgrade);
+            assert!(target.bytes().all(|byte| byte.is_ascii_graphic()), "{url}");
+            assert_eq!(fields, upgrade.fields, "{url}");
+            assert_eq!(upgrade.head.split(|byte| *byte == b'\n').count(), 8, "{url}");
+        }
+    }
+}
+
+#[test]
+fn the_head_has_a_limit() {
+    let empty = made(&request("ws://a/", &[("X", "")]), &[]).head.len();
+    let most = "v".repeat(BYTES - empty);
+    assert_eq!(made(&request("ws://a/", &[("X", &most)]), &[]).head.len(), BYTES);
+    let error = refused(&request("ws://a/", &[("X", &format!("{most}v"))]), &[]);
+    assert_eq!(error.code(), ErrorCode::BadUrl);
+    assert!(error.reason().contains("65536") && error.reason().contains("65537"), "{error}");
+    let error = refused(&request(&format!("ws://a/{}", "p".repeat(BYTES)), &[]), &[]);
+    assert_eq!(error.code(), ErrorCode::BadUrl);
+}
+
+#[test]
+fn subprotocols_are_distinct_tokens() {
+    let sent: [(&str, &[&str]); 5] = [
+        ("chat", &["chat"]),
+        ("chat, superchat", &["chat", "superchat"]),
+        ("v1.json,V1.JSON", &["v1.json", "V1.JSON"]),
+        ("", &[]),
+        (" \t", &[]),
+    ];
+    for (value, protocols) in sent {
+        let upgrade = made(&request("ws://a/", &[(PROTOCOL, value)]), &[]);
+        assert_eq!(upgrade.offer.protocols, protocols, "{value}");
+        assert_eq!(rest(&upgrade).len(), usize::from(!protocols.is_empty()), "{value}");
+        assert_eq!(made(&request("ws://a/", &[]), &[(PROTOCOL, value)]).offer.protocols, protocols, "{value}");
+    }
+    for value in [",", "a,", "a,,b", "a b", "a/b", "\"a\"", "ä", "a;b", "a, b, a"] {
+        let error = refused(&request("ws://a/", &[(PROTOCOL, value)]), &[]);
+        assert_eq!(error.code(), ErrorCode::BadUrl, "{value}");
+        assert!(error.reason().starts_with("subprotocol "), "{error}");
+    }
+}
+
+#[test]
+fn extensions_by_hand() {
+    let value = "x-a; b=\"c, d\", X-E;f, ,;";
+    let upgrade = made(&request("ws://a/", &[(EXTENSIONS, value)]), &[]);
+    assert_eq!(rest(&upgrade), [(EXTENSIONS, value)]);
+    assert_eq!(upgrade.offer.extensions, ["X-E"]);
+    assert!(rest(&made(&request("ws://a/", &[(EXTENSIONS, " ")]), &[])).is_empty());
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let request = request("ws://me:hidden@a/", &[("Cookie", "hidden"), (PROTOCOL, "hidden")]);
+    let shown = format!("{:?}", made(&request, &[]));
+    assert!(shown.contains("Cookie") && !shown.contains("hidden"), "{shown}");
+}
+
+fn answer(text: &str) -> ResponseHead {
+    HeadParser::default().parse(&mut text.as_bytes()).unwrap().unwrap()
+}
+
+/// The answer to a request that offered `chat`, `superchat` and `x-a`: status line, then fields.
+fn verdict(status_line: &str, fields: &[&str]) -> Result<Accepted, String> {
+    let offered = [(PROTOCOL, "chat, superchat"), (EXTENSIONS, "x-a; b, permessage-deflate")];
+    let head = answer(&format!("{status_line}\r\n{}\r\n\r\n", fields.join("\r\n")));
+    made(&request("ws://a/", &offered), &[]).offer.check(&head)
+}
+
+const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols";
+const ACCEPT_LINE: &str = "Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+const GOOD: [&str; 3] = ["Upgrade: websocket", "Connection: Upgrade", ACCEPT_LINE];
+
+#[test]
+fn status_and_version_of_an_answer() {
+    assert_eq!(verdict(SWITCHING, &GOOD), Ok(Accepted { protocol: None }));
+    assert!(verdict("HTTP/1.1 101", &GOOD).is_ok());
+    assert_eq!(verdict("HTTP/1.1 200 OK", &GOOD).unwrap_err(), "the server answered 200, not 101");
+    assert_eq!(verdict("HTTP/1.1 100 Continue", &GOOD).unwrap_err(), "the server answered 100, not 101");
+    assert_eq!(
+        verdict("HTTP/1.0 101 Switching Protocols", &GOOD).unwrap_err(),
+        "the server answered in HTTP/1.0, not in HTTP/1.1"
+    );
+}
+
+#[test]
+fn upgrade_and_connection_of_an_answer() {
+    let table: [(&[&str], Option<&str>); 16] = [
+        (&["Upgrade: WebSocket", "connection: UPGRADE"], None),
+        (&["Upgrade: ,websocket ,", "Connection: keep-alive, Upgrade"], None),
+        (&["Upgrade: websocket", "Connection: keep-alive", "Connection: Upgrade"], None),
+        (&["Upgrade: websocket", "", "Connection: Upgrade"], None),
+        (&["Connection: Upgrade"], Some("the server's answer has no Upgrade")),
+        (&["Upgrade: websocket"], Some("the server's answer has no Connection")),
+        (&["Upgrade:", "Connection: Upgrade"], Some("the server's Upgrade is \"\", not \"websocket\"")),
+        (&["Upgrade: h2c", "Connection: Upgrade"], Some("the server's Upgrade is \"h2c\", not \"websocket\"")),
+        (&["Upgrade: websockets", "Connection: Upgrade"], Some("Upgrade is \"websockets\"")),
+        (&["Upgrade: x websocket", "Connection: Upgrade"], Some("Upgrade is \"x websocket\"")),
+        (&["Upgrade: websocket/13", "Connection: Upgrade"], Some("Upgrade is \"websocket/13\"")),
+        (&["Upgrade: h2c, websocket", "Connection: Upgrade"], Some("Upgrade is \"h2c, websocket\"")),
+        (
+            &["Upgrade: websocket", "Upgrade: HTTP/2.0", "Connection: Upgrade"],
+            Some("Upgrade is \"websocket, HTTP/2.0\""),
+        ),
+        (&["Upgrade: websocket", "Connection: close"], Some("the server's Connection is \"close\", not \"Upgrade\"")),
+        (&["Upgrade: websocket", "Connection: Upgraded"], Some("Connection is \"Upgraded\"")),
+        (&["Upgrade: websocket", "Connection: keep-alive Upgrade"], Some("Connection is \"keep-alive Upgrade\"")),
+    ];
+    for (fields, error) in table {
+        let fields: Vec<&str> = fields.iter().copied().filter(|field| !field.is_empty()).chain([ACCEPT_LINE]).collect();
+        match (verdict(SWITCHING, &fields), error) {
+            (Ok(_), None) => {}
+            (Err(text), Some(expected)) if text.contains(expected) => {}
+            (verdict, _) => panic!("{fields:?}: {verdict:?}, not {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn accept_of_an_answer() {
+    let table: [(&[&str], bool); 10] = [
+        (&[ACCEPT_LINE], true),
+        (&["sec-websocket-accept: \t s3pPLMBiTxaQ9kYGzzhZRbK+xOo= "], true),
+        (&[], false),
+        (&["Sec-WebSocket-Accept:"], false),
+        (&[ACCEPT_LINE, ACCEPT_LINE], false),
+        (&[ACCEPT_LINE, "Sec-WebSocket-Accept:"], false),
+        (&["Sec-WebSocket-Accept: S3PPLMBITXAQ9KYGZZHZRBK+XOO="], false),
+        (&["Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo"], false),
+        (&["Sec-WebSocket-Accept: \"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\""], false),
+        (&["Sec-WebSocket-Accept: dGhlIHNhbXBsZSBub25jZQ=="], false),
+    ];
+    for (accept, good) in table {
+        let fields: Vec<&str> = GOOD[..2].iter().chain(accept).copied().collect();
+        let verdict = verdict(SWITCHING, &fields);
+        assert_eq!(verdict.is_ok(), good, "{accept:?}: {verdict:?}");
+    }
+    assert_ne!(upgrade(&request("ws://a/", &[]), &HashMap::new(), [1; 16]).unwrap().offer.accept, ACCEPT);
+}
+
+#[test]
+fn subprotocol_of_an_answer() {
+    let table: [(&[&str], Option<&str>); 8] = [
+        (&["Sec-WebSocket-Protocol: superchat"], Some("superchat")),
+        (&["sec-websocket-protocol:  chat\t"], Some("chat")),
+        (&["Sec-WebSocket-Protocol: Chat"], None),
+        (&["Sec-WebSocket-Protocol: other"], None),
+        (&["Sec-WebSocket-Protocol:"], None),
+        (&["Sec-WebSocket-Protocol: chat, superchat"], None),
+        (&["Sec-WebSocket-Protocol: chat,"], None),
+        (&["Sec-WebSocket-Protocol: chat", "Sec-WebSocket-Protocol: chat"], None),
+    ];
+    for (lines, chosen) in table {
+        let fields: Vec<&str> = GOOD.iter().chain(lines).copied().collect();
+        let verdict = verdict(SWITCHING, &fields);
+        assert_eq!(verdict.ok().and_then(|accepted| accepted.protocol).as_deref(), chosen, "{lines:?}");
+    }
+    let none_offered = made(&request("ws://a/", &[]), &[]).offer;
+    let head = answer(&format!("{SWITCHING}\r\n{}\r\nSec-WebSocket-Protocol: chat\r\n\r\n", GOOD.join("\r\n")));
+    assert_eq!(
+        none_offered.check(&head).unwrap_err(),
+        "the server chose the subprotocol \"chat\", which was not offered"
+    );
+}
+
+#[test]
+fn extensions_of_an_answer() {
+    let table: [(&[&str], Option<&str>); 17] = [
+        (&["x-a"], None),
+        (&["X-A; b; c=d; e=\"f\"; g=\"\\h\""], None),
+        (&["x-a", "x-a ; b = c"], None),
+        (&[""], None),
+        (&["x-b"], Some("\"x-b\", which was not offered")),
+        (&["x-a, x-b"], Some("\"x-b\", which was not offered")),
+        (&["x-a", "x-b"], Some("\"x-b\", which was not offered")),
+        (&["x-a; b=\"c\", x-b"], Some("\"x-b\", which was not offered")),
+        (&["permessage-deflate"], Some("\"permessage-deflate\", which is not supported")),
+        (&["PERMESSAGE-deflate; server_no_context_takeover"], Some("which is not supported")),
+        (&[";"], Some("malformed: \";\"")),
+        (&["x-a;"], Some("malformed")),
+        (&["x-a; =b"], Some("malformed")),
+        (&["x-a; b="], Some("malformed")),
+        (&["x-a; b=\"c, x-b"], Some("malformed")),
+        (&["x-a; b=\"c\\\""], Some("malformed")),
+        (&["x-a; b=\"c d\""], Some("malformed")),
+    ];
+    for (lines, error) in table {
+        let lines: Vec<String> = lines.iter().map(|line| format!("{EXTENSIONS}: {line}")).collect();
+        let fields: Vec<&str> = GOOD.into_iter().chain(lines.iter().map(|line| &**line)).collect();
+        match (verdict(SWITCHING, &fields), error) {
+            (Ok(_), None) => {}
+            (Err(text), Some(expected)) if text.contains(expected) => {}
+            (verdict, _) => panic!("{lines:?}: {verdict:?}, not {error:?}"),
+        }
+    }
+}
+
+#[test]
+fn what_is_shown_is_escaped_and_cut() {
+    let long = format!("Upgrade: \u{202e}{}", "x".repeat(10_000));
+    let text = verdict(SWITCHING, &[&long, "Connection: Upgrade", ACCEPT_LINE]).unwrap_err();
+    assert!(text.starts_with("the server's Upgrade is \"\\u{202e}xxx") && text.len() < 200, "{text}");
+    assert_eq!(shown(&"y".repeat(100)), format!("\"{}\"", "y".repeat(100)));
+    assert_eq!(shown(&"y".repeat(101)), format!("\"{}…\"", "y".repeat(100)));
+    assert_eq!(shown("a\r\n\"\0"), r#""a\r\n\"\0""#);
+}

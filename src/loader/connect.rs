@@ -1,0 +1,209 @@
+//! From `resume()` to a secured connection: the look-up, the addresses in turn, the TLS handshake.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+
+use url::Host;
+
+use super::end::{Cause, connect_error, resolve_error};
+use super::{Action, Env, Loader, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
+use crate::foundation::{ErrorCode, ErrorStage, UrlError};
+use crate::http;
+
+/// How many addresses of one host are tried.
+const ADDRESSES: usize = 64;
+
+/// The addresses of a host, tried one after the other.
+pub struct Connecting {
+    address: SocketAddr,
+    remaining: VecDeque<SocketAddr>,
+    /// What the failure is, if no other address does better.
+    failure: Option<UrlError>,
+}
+
+impl Loader {
+    /// The first `resume()`. `tls`: how `wss` is secured, or why it cannot be.
+    pub fn start(&mut self, env: &mut Env<'_>, tls: Result<Tls, UrlError>) {
+        if !matches!(self.stage, Stage::Created) || self.ended.is_some() {
+            return;
+        }
+        self.timeline.fetch_start = Some(env.now);
+        let checked = http::check_request(&self.settings.request, &self.settings.additional_headers);
+        let tls = match checked.and(tls) {
+            Ok(tls) => tls,
+            Err(error) => return self.end(env, Cause::Failed(error), false),
+        };
+        self.tls_config = tls;
+        self.timers.start(Timer::Resource, env.now, self.settings.resource_timeout);
+        self.timers.start(Timer::Request, env.now, self.settings.request_timeout);
+        self.resolve(env);
+    }
+
+    /// The reactor cannot run this task.
+    pub fn fail(&mut self, env: &mut Env<'_>, error: UrlError) {
+        self.end(env, Cause::Failed(error), false);
+    }
+
+    fn resolve(&mut self, env: &mut Env<'_>) {
+        let url = &self.settings.request.url;
+        let port = url.port_or_known_default().unwrap_or_default();
+        match url.host() {
+            Some(Host::Domain(host)) => {
+                self.timeline.lookup_start = Some(env.now);
+                self.actions.push_back(Action::Resolve { host: host.to_owned(), port });
+                self.stage = Stage::Resolving;
+            }
+            Some(Host::Ipv4(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
+            Some(Host::Ipv6(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
+            None => {
+                let error = UrlError::new(ErrorCode::UnsupportedUrl, ErrorStage::Request, "the address has no host");
+                self.end(env, Cause::Failed(error), false);
+            }
+        }
+    }
+
+    /// The answer to [`Action::Resolve`].
+    pub fn resolved(&mut self, env: &mut Env<'_>, answer: io::Result<Vec<SocketAddr>>) {
+        if !matches!(self.stage, Stage::Resolving) {
+            return;
+        }
+        self.timeline.lookup_end = Some(env.now);
+        let host = self.settings.request.url.host_str().unwrap_or_default();
+        match answer {
+            Ok(mut addresses) if !addresses.is_empty() => {
+                addresses.truncate(ADDRESSES);
+                self.connect(env, addresses.into());
+            }
+            Ok(_) => {
+                let error = resolve_error(io::Error::new(io::ErrorKind::NotFound, "it has no address"), host);
+                self.lose(env, error);
+            }
+            Err(error) => {
+                let error = resolve_error(error, host);
+                self.lose(env, error);
+            }
+        }
+    }
+
+    fn connect(&mut self, env: &mut Env<'_>, mut addresses: VecDeque<SocketAddr>) {
+        let Some(address) = addresses.pop_front() else { return };
+        self.timeline.connect_start.get_or_insert(env.now);
+        self.actions.push_back(Action::Connect(address));
+        self.stage = Stage::Connecting(Connecting { address, remaining: addresses, failure: None });
+    }
+
+    /// [`Action::Connect`] failed; the next address is tried.
+    pub fn connect_failed(&mut self, env: &mut Env<'_>, error: io::Error) {
+        let Stage::Connecting(connecting) = &mut self.stage else { return };
+        let error = connect_error(error, &connecting.address.to_string());
+        // An address that answers says more than one that no route leads to.
+        match &connecting.failure {
+            Some(failure) if failure.code() != ErrorCode::NotConnectedToInternet => {}
+            _ => connecting.failure = Some(error.clone()),
+        }
+        if let Some(address) = connecting.remaining.pop_front() {
+            connecting.address = address;
+            self.actions.push_back(Action::Connect(address));
+        } else {
+            let failure = connecting.failure.take().unwrap_or(error);
+            self.lose(env, failure);
+        }
+    }
+
+    /// [`Action::Connect`] succeeded.
+    pub fn connected(&mut self, env: &mut Env<'_>, local: Option<SocketAddr>, remote: Option<SocketAddr>) {
+        if !matches!(self.stage, Stage::Connecting(_)) {
+            return;
+        }
+        self.timeline.local_address = local;
+        self.timeline.remote_address = remote;
+        let Some(config) = self.tls_config.take() else {
+            self.timeline.connect_end = Some(env.now);
+            return self.begin_upgrade(env);
+        };
+        self.timeline.secure_start = Some(env.now);
+        let host = self.settings.request.url.host_str();
+        match host.map(|host| TlsStream::new(config, host.trim_matches(['[', ']']))) {
+            Some(Ok(tls)) => {
+                self.tls = Some(Box::new(tls));
+                self.stage = Stage::Securing;
+            }
+            Some(Err(error)) => self.lose(env, error),
+            None => {}
+        }
+    }
+
+    /// Bytes of a `wss` task: the TLS handshake, then what it protects.
+    pub(super) fn receive_sealed(&mut self, env: &mut Env<'_>, input: &[u8]) {
+        let Some(tls) = &mut self.tls else { return };
+        let mut plaintext = std::mem::take(env.plaintext);
+        plaintext.clear();
+        let received = tls.received(input, &mut plaintext);
+        self.restart_request_clock(env.now);
+        match received {
+            Ok(received) => {
+                if received.handshake_done && matches!(self.stage, Stage::Securing) {
+                    self.secured(env);
+                }
+                self.process(env, &plaintext);
+                if received.closed {
+                    self.end_of_stream(env);
+                }
+            }
+            Err(error) => {
+                self.process(env, &plaintext);
+                self.tls_failed(env, error);
+            }
+        }
+        plaintext.clear();
+        *env.plaintext = plaintext;
+    }
+
+    /// The TLS handshake is complete.
+    fn secured(&mut self, env: &mut Env<'_>) {
+        if let Some(tls) = &self.tls {
+            self.timeline.tls_version = tls.protocol_version();
+            self.timeline.cipher_suite = tls.cipher_suite();
+        }
+        self.timeline.secure_end = Some(env.now);
+        self.timeline.connect_end = Some(env.now);
+        self.begin_upgrade(env);
+    }
+
+    /// The alert that says why goes out, then the socket closes.
+    fn tls_failed(&mut self, env: &mut Env<'_>, error: UrlError) {
+        match self.stage {
+            Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => return self.end_of_stream(env),
+            _ => {}
+        }
+        let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
+        self.outgoing = Default::default();
+        self.end(env, cause, true);
+        if self.has_output() || self.output_is_out {
+            self.stage = Stage::Lingering { until_written: true };
+        } else {
+            self.disconnect();
+        }
+    }
+
+    /// Puts into `raw` what TLS has to say: records of the handshake, alerts, and frames once the socket is open.
+    pub(super) fn seal(&mut self, env: &mut Env<'_>) {
+        let frames = if self.may_send_frames() { self.outgoing.take(TLS_OUTPUT_BUDGET, env.random) } else { None };
+        let lingering = matches!(self.stage, Stage::Lingering { .. });
+        let Some(tls) = &mut self.tls else { return };
+        if let Some(mut frames) = frames {
+            for slice in frames.slices() {
+                tls.send(slice);
+            }
+            frames.advance(frames.len());
+            self.outgoing.give_back(frames);
+            self.sealed = self.outgoing.written();
+        } else if lingering {
+            tls.close();
+        }
+        self.raw.bytes.clear();
+        self.raw.written = 0;
+        tls.output(&mut self.raw.bytes);
+    }
+}

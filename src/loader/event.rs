@@ -1,0 +1,70 @@
+//! What a task's road asks of the reactor, and what it tells the session.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use rustls::ClientConfig;
+
+use crate::foundation::{CloseCode, HttpUrlResponse, Message, TaskMetrics, UrlError};
+
+/// A completion handler as a caller gave it. Nothing below the session calls it.
+pub type Completion<T> = Box<dyn FnOnce(Result<T, UrlError>) + Send>;
+
+/// What only the reactor can do.
+#[derive(Debug)]
+pub enum Action {
+    /// Look up the addresses of a host; the answer is [`Loader::resolved`](super::Loader::resolved).
+    Resolve {
+        /// A DNS name.
+        host: String,
+        /// The port of the addresses.
+        port: u16,
+    },
+    /// Open a TCP connection; the answer is [`Loader::connected`](super::Loader::connected) or
+    /// [`Loader::connect_failed`](super::Loader::connect_failed).
+    Connect(SocketAddr),
+    /// Close the socket, whatever waits in it.
+    Disconnect,
+}
+
+/// What happened to a task, in order. The session turns each into what the delegate and the handlers are told.
+pub enum Event {
+    /// The server answered: `task.response()`.
+    Response(HttpUrlResponse),
+    /// A 1xx other than 101.
+    Informational(HttpUrlResponse),
+    /// The handshake is complete.
+    Open {
+        /// The subprotocol that the server chose.
+        protocol: Option<String>,
+    },
+    /// A message arrived whole.
+    Message(Message),
+    /// A message was handed to the kernel, or never will be.
+    Sent(Completion<()>, Result<(), UrlError>),
+    /// A ping was answered, or never will be.
+    Pong(Completion<()>, Result<(), UrlError>),
+    /// The end of the task is known. Behind it come what fails because of it, [`Event::DiscardUnread`], and the failures of
+    /// later calls.
+    End(Box<End>),
+    /// Messages that nobody took are dropped: the task was cancelled, or they stood before its end for too long.
+    DiscardUnread,
+}
+
+/// How a task ended: a row of the table of ends.
+#[derive(Debug)]
+pub struct End {
+    /// What the handlers that wait fail with.
+    pub waiting: UrlError,
+    /// What later calls fail with.
+    pub later: UrlError,
+    /// What `did_close_with`, `close_code` and `close_reason` tell, where the delegate is told of a close.
+    pub close: Option<(CloseCode, Option<Vec<u8>>)>,
+    /// What `did_complete_with_error` tells.
+    pub error: Option<UrlError>,
+    /// What `did_finish_collecting_metrics` tells.
+    pub metrics: Option<TaskMetrics>,
+}
+
+/// How the road is secured: made by the session for `wss`, absent for `ws`.
+pub type Tls = Option<Arc<ClientConfig>>;

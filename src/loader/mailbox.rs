@@ -1,0 +1,307 @@
+//! What waits for user code: the callbacks of one task, in the order in which they are told.
+//!
+//! Events come in from the loader; one callback at a time goes out to the delegate queue. Messages wait here for a
+//! receive, and the end waits behind them; nothing else does. What fails because of the end comes when the messages that
+//! have a receive are told, whether or not others still wait for one.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+
+use super::event::{Completion, End, Event};
+use crate::foundation::{CloseCode, HttpUrlResponse, Message, TaskMetrics, UrlError};
+
+/// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
+const MESSAGE_OVERHEAD: usize = 64;
+
+/// How much is read ahead where a message may have any size.
+const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
+
+/// One call of user code.
+pub enum Callback {
+    /// `did_receive_informational_response`.
+    Informational(HttpUrlResponse),
+    /// `did_open_with_protocol`.
+    Open(Option<String>),
+    /// The handler of a send.
+    Sent(Completion<()>, Result<(), UrlError>),
+    /// The handler of a receive.
+    Received(Receive, Result<Message, UrlError>),
+    /// The handler of a ping.
+    Pong(Completion<()>, Result<(), UrlError>),
+    /// `did_close_with`.
+    Close(CloseCode, Option<Vec<u8>>),
+    /// `did_finish_collecting_metrics`.
+    Metrics(TaskMetrics),
+    /// `did_complete_with_error`. Always the last but for the failures of later calls.
+    Complete(Option<UrlError>),
+}
+
+/// A receive that waits for its message.
+pub struct Receive {
+    /// Counts the receives of a task.
+    pub number: u64,
+    /// What the message goes to.
+    pub handler: Completion<Message>,
+}
+
+enum Item {
+    Message(Message),
+    End(Box<End>),
+}
+
+/// How far the end has been told.
+enum Telling {
+    /// There is no end, or it waits behind messages.
+    NotYet,
+    /// Receives that wait fail; then come the close, the metrics and the completion.
+    Receives(Box<End>),
+    Close(Box<End>),
+    Metrics(Box<End>),
+    Complete(Box<End>),
+    /// Everything is told; later calls fail with this.
+    Told(UrlError),
+}
+
+/// The mailbox of one task.
+pub struct Mailbox {
+    prompt: VecDeque<Callback>,
+    /// Sends and pings that fail because of the end.
+    failures: VecDeque<Callback>,
+    /// The end is known; it stands in `stream`, or is told.
+    ended: bool,
+    /// Messages that a receive took and whose receiver was gone, by the number of that receive: first of all.
+    returned: BTreeMap<u64, Message>,
+    stream: VecDeque<Item>,
+    receives: VecDeque<Receive>,
+    next_receive: u64,
+    /// Bytes of the messages in `stream`, with their overhead.
+    unread: usize,
+    read_ahead: usize,
+    /// Reading was stopped because of `unread`.
+    stopped: bool,
+    telling: Telling,
+}
+
+impl Default for Mailbox {
+    fn default() -> Self {
+        Self {
+            prompt: VecDeque::new(),
+            failures: VecDeque::new(),
+            ended: false,
+            returned: BTreeMap::new(),
+            stream: VecDeque::new(),
+            receives: VecDeque::new(),
+            next_receive: 0,
+            unread: 0,
+            read_ahead: DEFAULT_READ_AHEAD,
+            stopped: false,
+            telling: Telling::NotYet,
+        }
+    }
+}
+
+impl Mailbox {
+    /// Takes what happened.
+    pub fn deliver(&mut self, event: Event) {
+        match event {
+            Event::Message(message) => {
+                self.unread += message.len() + MESSAGE_OVERHEAD;
+                self.stream.push_back(Item::Message(message));
+            }
+            Event::Sent(handler, result) => self.answer(Callback::Sent(handler, result)),
+            Event::Pong(handler, result) => self.answer(Callback::Pong(handler, result)),
+            Event::Open { protocol } => self.prompt.push_back(Callback::Open(protocol)),
+            Event::Informational(response) => self.prompt.push_back(Callback::Informational(response)),
+            Event::Response(_) => {}
+            Event::End(end) => {
+                self.ended = true;
+                self.stream.push_back(Item::End(end));
+            }
+            Event::DiscardUnread => self.discard_unread(),
+        }
+    }
+
+    /// A receive waits for the next message; its number, which its handler may know.
+    pub fn receive(&mut self, handler: impl FnOnce(u64) -> Completion<Message>) -> u64 {
+        let number = self.next_receive;
+        self.next_receive += 1;
+        let receive = Receive { number, handler: handler(number) };
+        match &self.telling {
+            Telling::Told(error) => {
+                let error = error.clone();
+                self.prompt.push_back(Callback::Received(receive, Err(error)));
+            }
+            _ => self.receives.push_back(receive),
+        }
+        number
+    }
+
+    /// A receive that nobody waits for any more is taken back, if it still waits. The caller drops it.
+    pub fn withdraw_receive(&mut self, number: u64) -> Option<Receive> {
+        let index = self.receives.iter().position(|receive| receive.number == number)?;
+        self.receives.remove(index)
+    }
+
+    /// Puts a message back in front of those that wait: whoever took it is gone. Once the end is told, nobody can take it.
+    pub fn give_back(&mut self, receive: u64, message: Message) {
+        if matches!(self.telling, Telling::NotYet) {
+            self.unread += message.len() + MESSAGE_OVERHEAD;
+            self.returned.insert(receive, message);
+        }
+    }
+
+    /// The next call of user code; `None`: nothing can be told now.
+    pub fn next(&mut self) -> Option<Callback> {
+        if let Some(callback) = self.prompt.pop_front() {
+            return Some(callback);
+        }
+        if let Telling::NotYet = self.telling {
+            if self.has_message() {
+                if self.receives.is_empty() {
+                    return self.failures.pop_front();
+                }
+                if let Some((_, message)) = self.returned.pop_first() {
+                    return self.received(message);
+                }
+            }
+            match self.stream.pop_front() {
+                Some(Item::Message(message)) => return self.received(message),
+                Some(Item::End(end)) => self.telling = Telling::Receives(end),
+                None => return None,
+            }
+        }
+        self.failures.pop_front().or_else(|| self.tell_end())
+    }
+
+    /// Whether [`next`](Self::next) has something.
+    pub fn has_next(&self) -> bool {
+        if !self.prompt.is_empty() || !self.failures.is_empty() {
+            return true;
+        }
+        match self.telling {
+            Telling::NotYet if self.has_message() => !self.receives.is_empty(),
+            Telling::NotYet => !self.stream.is_empty(),
+            Telling::Told(_) => false,
+            _ => true,
+        }
+    }
+
+    /// Whether the end has begun to be told: the task reads `Completed`.
+    pub fn is_ending(&self) -> bool {
+        !matches!(self.telling, Telling::NotYet)
+    }
+
+    /// Whether `did_complete_with_error` has been given out.
+    pub fn is_told(&self) -> bool {
+        matches!(self.telling, Telling::Told(_))
+    }
+
+    /// How much is read ahead: one message of the largest size, 1 MiB where there is no largest (0).
+    pub fn set_maximum_message_size(&mut self, bytes: usize) {
+        self.read_ahead = if bytes == 0 { DEFAULT_READ_AHEAD } else { bytes };
+    }
+
+    /// Whether more may be read from the socket. Where not, [`must_read_on`](Self::must_read_on) says when it may again.
+    pub fn may_read_on(&mut self) -> bool {
+        self.stopped |= self.unread >= self.read_ahead;
+        !self.stopped
+    }
+
+    /// Whether reading was stopped and may go on: half of what may be unread is free again.
+    pub fn must_read_on(&mut self) -> bool {
+        if !self.stopped || self.unread > self.read_ahead / 2 {
+            return false;
+        }
+        self.stopped = false;
+        true
+    }
+
+    /// A message is next.
+    fn has_message(&self) -> bool {
+        !self.returned.is_empty() || matches!(self.stream.front(), Some(Item::Message(_)))
+    }
+
+    /// The result of a send or a ping. Those of one kind keep the order of their calls: behind the end, all wait there.
+    fn answer(&mut self, callback: Callback) {
+        if self.ended {
+            self.failures.push_back(callback);
+        } else {
+            self.prompt.push_back(callback);
+        }
+    }
+
+    fn received(&mut self, message: Message) -> Option<Callback> {
+        self.unread = self.unread.saturating_sub(message.len() + MESSAGE_OVERHEAD);
+        self.receives.pop_front().map(|receive| Callback::Received(receive, Ok(message)))
+    }
+
+    fn discard_unread(&mut self) {
+        self.returned.clear();
+        self.stream.retain(|item| !matches!(item, Item::Message(_)));
+        self.unread = 0;
+    }
+
+    /// The end of a task, a step at a time: what waits fails, the close, the metrics, the completion.
+    fn tell_end(&mut self) -> Option<Callback> {
+        loop {
+            match std::mem::replace(&mut self.telling, Telling::NotYet) {
+                Telling::NotYet => return None,
+                Telling::Receives(end) => match self.receives.pop_front() {
+                    Some(receive) => {
+                        let error = end.waiting.clone();
+                        self.telling = Telling::Receives(end);
+                        return Some(Callback::Received(receive, Err(error)));
+                    }
+                    None => self.telling = Telling::Close(end),
+                },
+                Telling::Close(mut end) => {
+                    let close = end.close.take();
+                    self.telling = Telling::Metrics(end);
+                    if let Some((code, reason)) = close {
+                        return Some(Callback::Close(code, reason));
+                    }
+                }
+                Telling::Metrics(mut end) => {
+                    // A receive that `did_close_with` asked for still fails before the completion.
+                    if let Some(receive) = self.receives.pop_front() {
+                        let error = end.later.clone();
+                        self.telling = Telling::Metrics(end);
+                        return Some(Callback::Received(receive, Err(error)));
+                    }
+                    let metrics = end.metrics.take();
+                    self.telling = Telling::Complete(end);
+                    if let Some(metrics) = metrics {
+                        return Some(Callback::Metrics(metrics));
+                    }
+                }
+                Telling::Complete(mut end) => {
+                    if let Some(receive) = self.receives.pop_front() {
+                        let error = end.later.clone();
+                        self.telling = Telling::Complete(end);
+                        return Some(Callback::Received(receive, Err(error)));
+                    }
+                    let error = end.error.take();
+                    self.telling = Telling::Told(end.later);
+                    return Some(Callback::Complete(error));
+                }
+                told @ Telling::Told(_) => {
+                    self.telling = told;
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Mailbox {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Mailbox")
+            .field("prompt", &self.prompt.len())
+            .field("stream", &self.stream.len())
+            .field("receives", &self.receives.len())
+            .field("unread", &self.unread)
+            .field("told", &self.is_told())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,534 @@
+//! One task's road as a state machine: resolve, connect, TLS, upgrade, open, closing, end.
+//!
+//! In come the caller's wishes (resume, send, ping, cancel), what the network brought (addresses, bytes, failures), the
+//! time, and random bytes. Out go [`Action`]s for the reactor, [`Output`] for the socket, [`Event`]s for the session,
+//! and the next deadline. Nothing here has a socket, a thread or a clock, so that a whole task, TLS included, runs in a
+//! test on a network that the test makes up.
+//!
+//! ```text
+//! Created ─resume─► Resolving ─► Connecting ─► Securing ─► Upgrading ─101─► Open ─Close─► Lingering ─► Closed
+//!                       │             │            │           └─else─► Refused ─────────────────────────▲
+//!                       └─────────────┴────────────┴───────── failure, cancel ───────────────────────────┘
+//! ```
+//!
+//! What comes later on the road joins it where the data passes: a head that asks for a redirect or for credentials is
+//! decided in [`upgrade`], where the head arrives; a proxy stands between `Connecting` and `Securing` in [`connect`];
+//! the server's certificates are shown at the end of `Securing`. Each starts the road again from `Resolving` or goes on.
+
+mod connect;
+mod end;
+mod event;
+mod mailbox;
+mod open;
+mod output;
+mod pings;
+mod sends;
+mod timeline;
+mod timers;
+mod tls;
+mod upgrade;
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub use event::{Action, Completion, Event, Tls};
+pub use mailbox::{Callback, Mailbox};
+pub use output::Output;
+pub use timeline::Epoch;
+pub use tls::client_config;
+
+use crate::foundation::{ErrorCode, ErrorStage, Message, Random, UrlError, UrlRequest, WebSocketOptions};
+use crate::websocket::{Decoder, Outgoing};
+use connect::Connecting;
+use end::{Cause, cancelled};
+use open::{Closing, Waiting};
+use output::Raw;
+use pings::Pings;
+use sends::Sends;
+use timeline::Timeline;
+use timers::{Timer, Timers};
+use tls::TlsStream;
+use upgrade::{Refused, Upgrading};
+
+/// How long the server has to close TCP after the end, and what a broken connection still holds to be read.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// How many bytes of frames are given out, or sealed by TLS, at a time.
+const OUTPUT_BUDGET: usize = 1024 * 1024;
+const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
+
+/// What a task is made from.
+#[derive(Debug)]
+pub struct Settings {
+    /// What the caller asked for.
+    pub request: Arc<UrlRequest>,
+    /// `http_additional_headers`.
+    pub additional_headers: Arc<HashMap<String, String>>,
+    /// `timeout_interval_for_request`, or the request's own.
+    pub request_timeout: Duration,
+    /// `timeout_interval_for_resource`.
+    pub resource_timeout: Duration,
+    /// `web_socket` of the configuration.
+    pub options: WebSocketOptions,
+    /// When the task was made.
+    pub epoch: Epoch,
+}
+
+/// What each step needs from outside.
+pub struct Env<'a> {
+    /// The time of the step.
+    pub now: Instant,
+    /// Unpredictable bytes: mask keys and the key of the handshake.
+    pub random: &'a mut Random,
+    /// Room for decrypted bytes; empty between steps.
+    pub plaintext: &'a mut Vec<u8>,
+    /// Where the step's events go.
+    pub events: &'a mut Vec<Event>,
+}
+
+enum Stage {
+    Created,
+    Resolving,
+    Connecting(Connecting),
+    Securing,
+    Upgrading(Box<Upgrading>),
+    Refused(Box<Refused>),
+    Open(Decoder),
+    /// The task has ended; the last bytes go out, and the server has a moment to close TCP first (RFC 6455 §7.1.1).
+    Lingering {
+        /// Nothing is expected from the server: the socket closes when the last byte is out.
+        until_written: bool,
+    },
+    Closed,
+}
+
+/// The road of one task.
+pub struct Loader {
+    settings: Settings,
+    stage: Stage,
+    /// What secures the road; of a `ws` task, or before `Securing`, none.
+    tls: Option<Box<TlsStream>>,
+    tls_config: Tls,
+    /// Bytes that go out before all frames.
+    raw: Raw,
+    outgoing: Outgoing,
+    /// An [`Output`] is with the reactor.
+    output_is_out: bool,
+    /// The position of the frames that are sealed in `raw`.
+    sealed: u64,
+    /// Messages and pings from before the opening.
+    waiting: VecDeque<Waiting>,
+    sends: Sends,
+    pings: Pings,
+    maximum_message_size: usize,
+    received: u64,
+    last_written: Option<Instant>,
+    /// `cancel_with` was called.
+    closing: Option<Closing>,
+    /// Pings that were asked for after that.
+    late_pings: Vec<Completion<()>>,
+    /// Writing failed with this; what the server sent before is still read.
+    broken: Option<UrlError>,
+    /// What later calls fail with, once the end is known.
+    ended: Option<UrlError>,
+    suspended: bool,
+    /// The session takes messages; false under back-pressure.
+    reading: bool,
+    timers: Timers,
+    timeline: Box<Timeline>,
+    actions: VecDeque<Action>,
+}
+
+impl Loader {
+    /// A task that does nothing until [`resume`](Self::resume).
+    pub fn new(settings: Settings, maximum_message_size: usize) -> Self {
+        Self {
+            settings,
+            stage: Stage::Created,
+            tls: None,
+            tls_config: None,
+            raw: Raw::default(),
+            outgoing: Outgoing::default(),
+            output_is_out: false,
+            sealed: 0,
+            waiting: VecDeque::new(),
+            sends: Sends::default(),
+            pings: Pings::default(),
+            maximum_message_size,
+            received: 0,
+            last_written: None,
+            closing: None,
+            late_pings: Vec::new(),
+            broken: None,
+            ended: None,
+            suspended: false,
+            reading: true,
+            timers: Timers::default(),
+            timeline: Box::default(),
+            actions: VecDeque::new(),
+        }
+    }
+
+    // What the caller wishes.
+
+    /// `resume()` of a suspended task: its clocks and its bytes move again. (The first one is [`start`](Self::start).)
+    pub fn resume(&mut self, now: Instant) {
+        if std::mem::take(&mut self.suspended) {
+            self.timers.go_on(Timer::Request, now);
+            self.timers.go_on(Timer::Rest, now);
+            self.set_pong_clock(now);
+        }
+    }
+
+    /// `suspend()` of a running task: nothing is read or written, and no clock runs but that of the resource.
+    pub fn suspend(&mut self, now: Instant) {
+        if self.ended.is_none() && self.closing.is_none() {
+            self.suspended = true;
+            self.timers.stop(Timer::Request, now);
+            self.timers.stop(Timer::Rest, now);
+            self.set_pong_clock(now);
+        }
+    }
+
+    /// `cancel()`: an empty Close if the socket is open, and the end. The first cancel counts.
+    pub fn cancel(&mut self, env: &mut Env<'_>) {
+        if self.ended.is_some() {
+            return env.events.push(Event::DiscardUnread);
+        }
+        if self.closing.is_some() {
+            return;
+        }
+        env.events.push(Event::DiscardUnread);
+        let open = matches!(self.stage, Stage::Open(_));
+        if open {
+            self.outgoing.close_now(None, &[]);
+        }
+        self.end(env, Cause::Cancelled, open);
+    }
+
+    /// The session told the end, with every message before it; nothing is kept for it any more.
+    pub fn end_is_told(&mut self) {
+        self.timers.cancel(Timer::Unread);
+    }
+
+    /// Whether the session takes more messages. Where not, the socket is not read until it does.
+    pub fn set_reading(&mut self, reading: bool, now: Instant) {
+        if self.reading != reading {
+            self.reading = reading;
+            self.set_pong_clock(now);
+        }
+    }
+
+    /// `maximum_message_size`; 0: none.
+    pub fn set_maximum_message_size(&mut self, bytes: usize) {
+        self.maximum_message_size = bytes;
+        if let Stage::Open(decoder) = &mut self.stage {
+            decoder.set_maximum_message_size(bytes);
+        }
+    }
+
+    /// `maximum_message_size`.
+    pub fn maximum_message_size(&self) -> usize {
+        self.maximum_message_size
+    }
+
+    /// Payload bytes that were given to `send` and not yet to the kernel.
+    pub fn buffered_amount(&self) -> usize {
+        self.sends.buffered()
+    }
+
+    /// Payload bytes of messages that were written, and of messages that were received.
+    pub fn byte_counts(&self) -> (u64, u64) {
+        (self.sends.sent(), self.received)
+    }
+
+    /// Whether the end is known.
+    pub fn is_ended(&self) -> bool {
+        self.ended.is_some()
+    }
+
+    // What the reactor asks.
+
+    /// The next thing to do. A suspended task does nothing.
+    pub fn next_action(&mut self) -> Option<Action> {
+        if self.is_still() { None } else { self.actions.pop_front() }
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless something else changes it before.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.timers.next()
+    }
+
+    /// Whether the socket is to be read.
+    pub fn wants_read(&self) -> bool {
+        match self.stage {
+            Stage::Securing | Stage::Upgrading(_) | Stage::Refused(_) => !self.suspended,
+            Stage::Open(_) => !self.suspended && (self.reading || self.closing.is_some()),
+            Stage::Lingering { .. } => true,
+            Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => false,
+        }
+    }
+
+    /// Whether nothing is left to do: the socket is closed, and no deadline runs.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.stage, Stage::Closed) && !self.timers.is_on(Timer::Unread) && self.actions.is_empty()
+    }
+
+    /// Bytes for the socket. `None` while others are with the reactor.
+    pub fn take_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
+        if self.output_is_out || self.broken.is_some() || self.is_still() || matches!(self.stage, Stage::Closed) {
+            return None;
+        }
+        if self.raw.is_empty() && self.tls.is_some() {
+            self.seal(env);
+        }
+        let output = if self.raw.is_empty() {
+            if self.tls.is_some() || !self.may_send_frames() {
+                return None;
+            }
+            Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.random)?)
+        } else {
+            Output::Raw(std::mem::take(&mut self.raw))
+        };
+        self.output_is_out = true;
+        Some(output)
+    }
+
+    /// Takes back what [`take_output`](Self::take_output) gave, with what could not be written.
+    pub fn give_back(&mut self, env: &mut Env<'_>, output: Output) {
+        self.output_is_out = false;
+        self.last_written = Some(env.now);
+        match output {
+            Output::Raw(raw) if raw.is_empty() => {
+                if let Stage::Upgrading(_) = self.stage {
+                    self.timeline.request_end.get_or_insert(env.now);
+                }
+            }
+            Output::Raw(raw) => self.raw = raw,
+            Output::Frames(frames) => self.outgoing.give_back(frames),
+        }
+        let position = match (&self.tls, self.raw.is_empty()) {
+            (None, _) => self.outgoing.written(),
+            (Some(_), true) => self.sealed,
+            (Some(_), false) => return,
+        };
+        self.sends.written(position, env.events);
+        if let Stage::Lingering { until_written: true } = self.stage {
+            if !self.has_output() {
+                self.disconnect();
+            }
+        }
+    }
+
+    /// A deadline may have passed.
+    pub fn handle_timeout(&mut self, env: &mut Env<'_>) {
+        while let Some(timer) = self.timers.take_expired(env.now) {
+            match timer {
+                Timer::Resource => {
+                    let limit = self.settings.resource_timeout;
+                    self.time_out(
+                        env,
+                        format!("the task did not end within {limit:?} (timeout_interval_for_resource)"),
+                    );
+                }
+                Timer::Request => {
+                    let limit = self.settings.request_timeout;
+                    self.time_out(env, format!("nothing was heard for {limit:?} (timeout_interval_for_request)"));
+                }
+                Timer::Close => self.close_timed_out(env),
+                Timer::Rest => self.rest_timed_out(env),
+                Timer::Linger => self.disconnect(),
+                Timer::Unread => env.events.push(Event::DiscardUnread),
+                Timer::Ping => self.keep_alive(env),
+                Timer::Pong => self.pong_timed_out(env),
+            }
+        }
+    }
+
+    /// The stream ended; nothing more comes.
+    pub fn end_of_stream(&mut self, env: &mut Env<'_>) {
+        match &mut self.stage {
+            Stage::Refused(_) => self.refuse(env),
+            Stage::Lingering { .. } => self.disconnect(),
+            Stage::Closed => {}
+            _ => {
+                let error = end::connection_lost(self.error_stage());
+                self.lose(env, error);
+            }
+        }
+    }
+
+    /// Reading from the socket failed.
+    pub fn read_failed(&mut self, env: &mut Env<'_>, error: std::io::Error) {
+        match &self.stage {
+            Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => self.end_of_stream(env),
+            _ => {
+                let error = end::io_error(error, self.error_stage());
+                self.lose(env, error);
+            }
+        }
+    }
+
+    /// Bytes came. All of `input` is taken.
+    pub fn receive(&mut self, env: &mut Env<'_>, input: &[u8]) {
+        if input.is_empty() || self.tls.is_none() {
+            self.restart_request_clock(env.now);
+            return self.process(env, input);
+        }
+        self.receive_sealed(env, input);
+    }
+
+    /// Decrypted bytes, or those of a `ws` task.
+    fn process(&mut self, env: &mut Env<'_>, mut input: &[u8]) {
+        while !input.is_empty() {
+            match &mut self.stage {
+                Stage::Upgrading(_) => self.read_head(env, &mut input),
+                Stage::Refused(refused) => {
+                    let complete = refused.body.read(input);
+                    input = &[];
+                    if complete {
+                        self.refuse(env);
+                    }
+                }
+                Stage::Open(_) => self.read_frames(env, &mut input),
+                _ => return,
+            }
+        }
+    }
+
+    // The end.
+
+    /// The end is known. It is told once, with everything that waited; `linger`: the socket stays for its last bytes.
+    fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: bool) {
+        if self.ended.is_some() {
+            return;
+        }
+        let opened = matches!(self.stage, Stage::Open(_));
+        let timeline = std::mem::take(&mut self.timeline);
+        let metrics = timeline.into_metrics(self.settings.epoch, &self.settings.request, env.now);
+        let mut end = cause.into_end(opened, metrics);
+        let url = &self.settings.request.url;
+        for error in [&mut end.waiting, &mut end.later].into_iter().chain(end.error.as_mut()) {
+            *error = error.clone().with_failing_url(url);
+        }
+        let waiting = end.waiting.clone();
+        self.ended = Some(end.later.clone());
+        self.suspended = false;
+        self.timers.cancel_all();
+        self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
+        self.actions.clear();
+        if linger {
+            self.stage = Stage::Lingering { until_written: false };
+            self.timers.start(Timer::Linger, env.now, LINGER);
+        } else {
+            self.disconnect();
+        }
+        if let Some(response) = end.error.as_ref().and_then(UrlError::response) {
+            env.events.push(Event::Response(response.clone()));
+        }
+        env.events.push(Event::End(Box::new(end)));
+        self.sends.fail(&waiting, env.events);
+        self.fail_pings(&waiting, env.events);
+    }
+
+    /// The connection is lost, or never came to be.
+    fn lose(&mut self, env: &mut Env<'_>, error: UrlError) {
+        let error = self.broken.take().unwrap_or(error);
+        let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
+        self.end(env, cause, false);
+    }
+
+    /// A clock of the caller's ran out.
+    fn time_out(&mut self, env: &mut Env<'_>, reason: String) {
+        if let Stage::Refused(_) = self.stage {
+            return self.refuse(env);
+        }
+        let open = matches!(self.stage, Stage::Open(_));
+        if open {
+            self.outgoing.close_now(None, &[]);
+        }
+        let error = UrlError::new(ErrorCode::TimedOut, self.error_stage(), reason);
+        let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
+        self.end(env, cause, open);
+    }
+
+    /// The row of `cancel_with`, where it was called.
+    fn cancelled_with(&mut self) -> Option<Cause> {
+        self.closing.take().map(|Closing { code, reason }| Cause::CancelledWith { code, reason })
+    }
+
+    fn disconnect(&mut self) {
+        self.stage = Stage::Closed;
+        self.timers.cancel(Timer::Linger);
+        self.tls = None;
+        self.raw = Raw::default();
+        self.outgoing = Outgoing::default();
+        self.actions.push_back(Action::Disconnect);
+    }
+
+    /// The part of the way that an error names.
+    fn error_stage(&self) -> ErrorStage {
+        match self.stage {
+            Stage::Created => ErrorStage::Request,
+            Stage::Resolving => ErrorStage::Resolve,
+            Stage::Connecting(_) => ErrorStage::Connect,
+            Stage::Securing => ErrorStage::Tls,
+            Stage::Upgrading(_) | Stage::Refused(_) => ErrorStage::Upgrade,
+            Stage::Open(_) => ErrorStage::Open,
+            Stage::Lingering { .. } | Stage::Closed => ErrorStage::Close,
+        }
+    }
+
+    // Small questions.
+
+    /// Suspended, so that nothing moves. The last bytes of an ended task do.
+    fn is_still(&self) -> bool {
+        self.suspended && self.ended.is_none()
+    }
+
+    fn may_send_frames(&self) -> bool {
+        matches!(self.stage, Stage::Open(_) | Stage::Lingering { .. })
+    }
+
+    fn has_output(&self) -> bool {
+        !self.raw.is_empty() || !self.outgoing.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+    }
+
+    /// The clock of the request restarts with every byte; it is off once the socket is open.
+    fn restart_request_clock(&mut self, now: Instant) {
+        if let Stage::Securing | Stage::Upgrading(_) = self.stage {
+            self.timers.start(Timer::Request, now, self.settings.request_timeout);
+        }
+    }
+
+    fn set_pong_clock(&mut self, now: Instant) {
+        if self.suspended || !self.reading {
+            self.timers.stop(Timer::Pong, now);
+        } else {
+            self.timers.go_on(Timer::Pong, now);
+        }
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Created => "Created",
+            Stage::Resolving => "Resolving",
+            Stage::Connecting(_) => "Connecting",
+            Stage::Securing => "Securing",
+            Stage::Upgrading(_) => "Upgrading",
+            Stage::Refused(_) => "Refused",
+            Stage::Open(_) => "Open",
+            Stage::Lingering { .. } => "Lingering",
+            Stage::Closed => "Closed",
+        };
+        formatter
+            .debug_struct("Loader")
+            .field("stage", &stage)
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}

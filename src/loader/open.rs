@@ -1,0 +1,286 @@
+//! The open WebSocket: messages both ways, pings, the closing handshake (RFC 6455 §5 to §7).
+
+use std::io;
+
+use super::end::{Cause, io_error};
+use super::{Completion, Env, Event, LINGER, Loader, Message, Stage, Timer, cancelled};
+use crate::foundation::{CloseCode, ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
+use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
+
+/// `cancel_with` was called with these.
+pub struct Closing {
+    pub code: CloseCode,
+    pub reason: Option<Vec<u8>>,
+}
+
+impl Closing {
+    /// What the Close frame holds: nothing, where the code may not be on the wire.
+    fn frame(&self) -> (Option<CloseCode>, &[u8]) {
+        match self.code.may_be_sent() {
+            true => (Some(self.code), cut_reason(self.reason.as_deref().unwrap_or_default())),
+            false => (None, &[]),
+        }
+    }
+}
+
+/// What was asked for before the socket was open.
+pub enum Waiting {
+    Message(Message),
+    Ping(Completion<()>),
+}
+
+impl Loader {
+    /// `send`: the message goes out behind those before it. A handler is always kept or answered.
+    pub fn send(&mut self, env: &mut Env<'_>, message: Message, handler: Completion<()>) {
+        let bytes = message.len();
+        if let Some(error) = self.refuses_calls() {
+            return self.sends.refused(error, handler, env.events);
+        }
+        if let Some(limit) = self.settings.options.maximum_send_queue {
+            let buffered = self.sends.buffered();
+            if bytes > limit.saturating_sub(buffered) {
+                let reason = format!(
+                    "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
+                );
+                let error = UrlError::new(ErrorCode::NoBufferSpace, ErrorStage::Open, reason)
+                    .with_failing_url(&self.settings.request.url);
+                return self.sends.refused(error, handler, env.events);
+            }
+        }
+        if let Stage::Open(_) = self.stage {
+            let position = self.outgoing.push(message, env.random);
+            self.sends.framed(bytes, position, handler);
+        } else {
+            self.waiting.push_back(Waiting::Message(message));
+            self.sends.waits(bytes, handler);
+        }
+    }
+
+    /// `send_ping`.
+    pub fn send_ping(&mut self, env: &mut Env<'_>, handler: Completion<()>) {
+        if self.ended.is_none() && (self.closing.is_some() || self.broken.is_some()) {
+            // It fails behind those that still wait for their pong.
+            self.late_pings.push(handler);
+        } else if let Some(error) = self.refuses_calls() {
+            env.events.push(Event::Pong(handler, Err(error)));
+        } else if let Stage::Open(_) = self.stage {
+            let payload = self.pings.send(Some(handler));
+            self.outgoing.ping(payload.as_slice(), env.random);
+        } else {
+            self.waiting.push_back(Waiting::Ping(handler));
+        }
+    }
+
+    /// `cancel_with`: what `send` took goes out, then the Close; the server has `close_timeout` to answer it.
+    pub fn cancel_with(&mut self, env: &mut Env<'_>, code: CloseCode, reason: Option<&[u8]>) {
+        if code == CloseCode::INVALID || self.ended.is_some() || self.closing.is_some() {
+            return self.cancel(env);
+        }
+        env.events.push(Event::DiscardUnread);
+        self.closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec) });
+        let open = matches!(self.stage, Stage::Open(_));
+        if matches!(self.stage, Stage::Created | Stage::Refused(_)) || (!open && self.waiting.is_empty()) {
+            return self.end_cancelled(env, false);
+        }
+        self.resume(env.now);
+        self.timers.start(Timer::Close, env.now, self.settings.options.close_timeout);
+        if open {
+            self.send_close();
+        }
+    }
+
+    /// The handshake is complete: what waited goes out.
+    pub(super) fn opened(&mut self, env: &mut Env<'_>, response: HttpUrlResponse, protocol: Option<String>) {
+        self.timeline.response = Some(response.clone());
+        self.timers.cancel(Timer::Request);
+        self.stage = Stage::Open(Decoder::new(self.maximum_message_size));
+        let mut positions = Vec::new();
+        for waiting in std::mem::take(&mut self.waiting) {
+            match waiting {
+                Waiting::Message(message) => positions.push(self.outgoing.push(message, env.random)),
+                Waiting::Ping(handler) => {
+                    let payload = self.pings.send(Some(handler));
+                    self.outgoing.ping(payload.as_slice(), env.random);
+                }
+            }
+        }
+        self.sends.positioned(positions);
+        if self.closing.is_some() {
+            self.send_close();
+        }
+        if let Some(interval) = self.settings.options.ping_interval {
+            self.timers.start(Timer::Ping, env.now, interval);
+        }
+        env.events.push(Event::Response(response));
+        env.events.push(Event::Open { protocol });
+    }
+
+    /// Frames came.
+    pub(super) fn read_frames(&mut self, env: &mut Env<'_>, input: &mut &[u8]) {
+        while let Stage::Open(decoder) = &mut self.stage {
+            match decoder.decode(input) {
+                Ok(Some(incoming)) => self.incoming(env, incoming),
+                Ok(None) => return *input = &[],
+                Err(violation) => self.violated(env, &violation),
+            }
+        }
+    }
+
+    /// The rest of a large message can be read straight into it: its own buffer, or `None`.
+    pub fn take_payload_buffer(&mut self) -> Option<PayloadBuffer> {
+        match &mut self.stage {
+            Stage::Open(decoder) if self.tls.is_none() => decoder.take_payload_buffer(),
+            _ => None,
+        }
+    }
+
+    /// Takes back the buffer with `count` more bytes in it.
+    pub fn payload_received(&mut self, env: &mut Env<'_>, buffer: PayloadBuffer, count: usize) {
+        let Stage::Open(decoder) = &mut self.stage else { return };
+        match decoder.payload_received(buffer, count) {
+            Ok(Some(incoming)) => self.incoming(env, incoming),
+            Ok(None) => {}
+            Err(violation) => self.violated(env, &violation),
+        }
+    }
+
+    fn incoming(&mut self, env: &mut Env<'_>, incoming: Incoming) {
+        match incoming {
+            // Messages after our Close are dropped.
+            Incoming::Message(_) if self.closing.is_some() => {}
+            Incoming::Message(message) => {
+                self.received += message.len() as u64;
+                env.events.push(Event::Message(message));
+            }
+            Incoming::Ping(payload) => self.outgoing.pong(payload),
+            Incoming::Pong(payload) => {
+                self.pings.pong(&payload, env.events);
+                if self.pings.is_empty() {
+                    self.timers.cancel(Timer::Pong);
+                } else if self.timers.is_on(Timer::Pong) {
+                    self.timers.start(Timer::Pong, env.now, self.settings.options.pong_timeout);
+                }
+            }
+            Incoming::Close { code, reason } => self.server_closed(env, code, reason),
+        }
+    }
+
+    /// The server's Close: it answers ours, or is echoed at once (§5.5.1).
+    fn server_closed(&mut self, env: &mut Env<'_>, code: Option<CloseCode>, reason: Vec<u8>) {
+        if self.closing.is_some() {
+            // A Close that has not left by now, behind messages that the server no longer reads, goes out without them.
+            if let Some((code, reason)) = self.closing.as_ref().map(Closing::frame) {
+                self.outgoing.close_now(code, reason);
+            }
+            return self.end_cancelled(env, true);
+        }
+        self.outgoing.close_now(code, &[]);
+        self.end(env, Cause::ServerClosed { code, reason }, true);
+    }
+
+    /// The server broke the protocol, or its message is too long: it is told so, and the task ends.
+    fn violated(&mut self, env: &mut Env<'_>, violation: &Violation) {
+        self.outgoing.close_now(Some(violation.close_code()), cut_reason(violation.to_string().as_bytes()));
+        let code = match violation.kind() {
+            ViolationKind::TooLong => ErrorCode::MessageTooLong,
+            ViolationKind::Framing | ViolationKind::Text => ErrorCode::ProtocolError,
+        };
+        let error = UrlError::new(code, ErrorStage::Open, violation.to_string());
+        let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
+        self.end(env, cause, true);
+    }
+
+    /// Writing to the socket failed. What the server sent before, its Close perhaps, is still read.
+    pub fn write_failed(&mut self, env: &mut Env<'_>, error: io::Error) {
+        match self.stage {
+            Stage::Lingering { .. } => return self.disconnect(),
+            Stage::Closed => return,
+            _ if self.broken.is_some() => return,
+            _ => {}
+        }
+        let error = io_error(error, self.error_stage()).with_failing_url(&self.settings.request.url);
+        self.sends.fail(&error, env.events);
+        self.broken = Some(error);
+        if !self.timers.is_on(Timer::Rest) {
+            self.timers.start(Timer::Rest, env.now, LINGER);
+        }
+    }
+
+    /// What a broken connection or a refusal still held did not come in time.
+    pub(super) fn rest_timed_out(&mut self, env: &mut Env<'_>) {
+        self.end_of_stream(env);
+    }
+
+    /// `ping_interval` has passed.
+    pub(super) fn keep_alive(&mut self, env: &mut Env<'_>) {
+        let options = &self.settings.options;
+        let Some(interval) = options.ping_interval else { return };
+        let pong_timeout = options.pong_timeout;
+        if !matches!(self.stage, Stage::Open(_)) || self.closing.is_some() {
+            return;
+        }
+        self.timers.start(Timer::Ping, env.now, interval);
+        if self.suspended {
+            return;
+        }
+        if self.pings.is_empty() {
+            let payload = self.pings.send(None);
+            self.outgoing.urgent_ping(payload.as_slice());
+        }
+        if !self.timers.is_on(Timer::Pong) {
+            self.timers.start(Timer::Pong, env.now, pong_timeout);
+            self.set_pong_clock(env.now);
+        }
+    }
+
+    /// `pong_timeout` has passed. A ping that still waits behind bytes which do leave has not been unanswered so long.
+    pub(super) fn pong_timed_out(&mut self, env: &mut Env<'_>) {
+        let timeout = self.settings.options.pong_timeout;
+        let progress = self.last_written.and_then(|written| written.checked_add(timeout));
+        if let (Some(deadline), true) = (progress, self.has_output()) {
+            if deadline > env.now {
+                return self.timers.start(Timer::Pong, env.now, deadline - env.now);
+            }
+        }
+        self.time_out(env, format!("no pong came within {timeout:?} (pong_timeout)"));
+    }
+
+    /// The server did not answer our Close in time.
+    pub(super) fn close_timed_out(&mut self, env: &mut Env<'_>) {
+        self.end_cancelled(env, false);
+    }
+
+    /// The end of `cancel_with`.
+    fn end_cancelled(&mut self, env: &mut Env<'_>, linger: bool) {
+        if let Some(cause) = self.cancelled_with() {
+            self.end(env, cause, linger);
+        }
+    }
+
+    fn send_close(&mut self) {
+        if let Some((code, reason)) = self.closing.as_ref().map(Closing::frame) {
+            self.outgoing.close_after_messages(code, reason);
+        }
+    }
+
+    /// No pong will come: not for pings that went out, nor for those that wait to.
+    pub(super) fn fail_pings(&mut self, error: &UrlError, events: &mut Vec<Event>) {
+        self.pings.fail(error, events);
+        let waiting = std::mem::take(&mut self.waiting).into_iter().filter_map(|waiting| match waiting {
+            Waiting::Ping(handler) => Some(handler),
+            Waiting::Message(_) => None,
+        });
+        for handler in waiting.chain(std::mem::take(&mut self.late_pings)) {
+            events.push(Event::Pong(handler, Err(error.clone())));
+        }
+    }
+
+    /// Why a call comes too late.
+    fn refuses_calls(&self) -> Option<UrlError> {
+        match (&self.ended, &self.closing, &self.broken) {
+            (Some(error), _, _) | (None, None, Some(error)) => Some(error.clone()),
+            (None, Some(_), _) => Some(cancelled().with_failing_url(&self.settings.request.url)),
+            (None, None, None) => None,
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The deadlines of one task. The reactor wakes the loader at the earliest; nothing here costs anything per message.
+
+use std::time::{Duration, Instant};
+
+/// A deadline whose clock can stand still.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clock {
+    #[default]
+    Off,
+    Running(Instant),
+    /// What was left when it was stopped.
+    Stopped(Duration),
+}
+
+impl Clock {
+    /// A deadline so far away that no clock shows it is none.
+    pub fn after(now: Instant, delay: Duration) -> Self {
+        now.checked_add(delay).map_or(Self::Off, Self::Running)
+    }
+
+    pub fn stop(&mut self, now: Instant) {
+        if let Self::Running(deadline) = *self {
+            *self = Self::Stopped(deadline.saturating_duration_since(now));
+        }
+    }
+
+    pub fn go_on(&mut self, now: Instant) {
+        if let Self::Stopped(left) = *self {
+            *self = Self::after(now, left);
+        }
+    }
+
+    pub fn is_off(self) -> bool {
+        self == Self::Off
+    }
+
+    fn deadline(self) -> Option<Instant> {
+        match self {
+            Self::Running(deadline) => Some(deadline),
+            Self::Off | Self::Stopped(_) => None,
+        }
+    }
+}
+
+/// What a deadline is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// `timeout_interval_for_resource`.
+    Resource,
+    /// `timeout_interval_for_request`.
+    Request,
+    /// `close_timeout` after `cancel_with`: the server did not answer the Close.
+    Close,
+    /// The body of a refusal, or the rest of what a broken connection holds, is waited for no longer.
+    Rest,
+    /// The server did not close TCP after the end.
+    Linger,
+    /// `close_timeout` after the end is known: messages before it were not taken.
+    Unread,
+    /// `ping_interval`.
+    Ping,
+    /// `pong_timeout`.
+    Pong,
+}
+
+const TIMERS: usize = 8;
+
+/// The deadlines of one task.
+#[derive(Debug, Default)]
+pub struct Timers {
+    clocks: [Clock; TIMERS],
+}
+
+impl Timers {
+    pub fn start(&mut self, timer: Timer, now: Instant, delay: Duration) {
+        self.clocks[timer as usize] = Clock::after(now, delay);
+    }
+
+    pub fn cancel(&mut self, timer: Timer) {
+        self.clocks[timer as usize] = Clock::Off;
+    }
+
+    pub fn cancel_all(&mut self) {
+        self.clocks = [Clock::Off; TIMERS];
+    }
+
+    pub fn stop(&mut self, timer: Timer, now: Instant) {
+        self.clocks[timer as usize].stop(now);
+    }
+
+    pub fn go_on(&mut self, timer: Timer, now: Instant) {
+        self.clocks[timer as usize].go_on(now);
+    }
+
+    pub fn is_on(&self, timer: Timer) -> bool {
+        !self.clocks[timer as usize].is_off()
+    }
+
+    /// The earliest deadline.
+    pub fn next(&self) -> Option<Instant> {
+        self.clocks.iter().filter_map(|clock| clock.deadline()).min()
+    }
+
+    /// Takes one deadline that has passed.
+    pub fn take_expired(&mut self, now: Instant) -> Option<Timer> {
+        use Timer::{Close, Linger, Ping, Pong, Request, Resource, Rest, Unread};
+        let timer = [Resource, Request, Close, Rest, Linger, Unread, Pong, Ping]
+            .into_iter()
+            .find(|timer| self.clocks[*timer as usize].deadline().is_some_and(|deadline| deadline <= now))?;
+        self.cancel(timer);
+        Some(timer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stopped_clock_keeps_what_is_left() {
+        let start = Instant::now();
+        let seconds = |number| start + Duration::from_secs(number);
+        let mut timers = Timers::default();
+        timers.start(Timer::Request, start, Duration::from_secs(10));
+        timers.start(Timer::Resource, start, Duration::MAX);
+        assert_eq!(timers.next(), Some(seconds(10)));
+        timers.stop(Timer::Request, seconds(4));
+        assert_eq!(timers.next(), None);
+        assert_eq!(timers.take_expired(seconds(100)), None);
+        timers.go_on(Timer::Request, seconds(100));
+        assert_eq!(timers.next(), Some(seconds(106)));
+        assert_eq!(timers.take_expired(seconds(105)), None);
+        assert_eq!(timers.take_expired(seconds(106)), Some(Timer::Request));
+        assert_eq!(timers.take_expired(seconds(106)), None);
+        assert!(!timers.is_on(Timer::Request));
+    }
+}

@@ -1,0 +1,34 @@
+//! What the reactor knows of the session: somebody to tell what happened, and work to run.
+
+use std::sync::Arc;
+
+use super::Connection;
+use crate::loader::Event;
+
+/// A task, as the reactor sees it.
+pub trait Client: Send + Sync {
+    /// The connection that belongs to the task.
+    fn connection(&self) -> &Connection;
+
+    /// Takes what happened, in order. Called under the connection's lock, from any thread; calls no user code.
+    fn deliver(&self, events: &mut Vec<Event>) -> Delivered;
+
+    /// Puts the task's callbacks on their queue. Called after a [`deliver`](Self::deliver) that asked for it, without
+    /// any lock held.
+    fn schedule(self: Arc<Self>);
+}
+
+/// What becomes of events.
+#[derive(Clone, Copy, Debug)]
+pub struct Delivered {
+    /// More messages may come; otherwise the socket is not read until [`Connection::read_on`].
+    pub keep_reading: bool,
+    /// [`Client::schedule`] is to be called.
+    pub schedule: bool,
+}
+
+/// Something that runs on the reactor thread between two events: the callbacks of an immediate queue.
+pub trait Work: Send + Sync {
+    /// Runs it, or a bounded part of it; whether there is more.
+    fn run(self: Arc<Self>) -> bool;
+}

@@ -1,0 +1,444 @@
+//! The reactor thread: commands, readiness and deadlines of a session's sockets.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::io::{self, Read};
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use mio::net::TcpStream;
+use mio::{Events, Interest, Poll, Token};
+use slab::Slab;
+
+use super::client::{Client, Work};
+use super::connection::After;
+use super::{Command, Cork, Shared, WAKER};
+use crate::foundation::{ErrorCode, ErrorStage, UrlError};
+use crate::loader::{Action, Env, Loader};
+
+/// The one receive buffer of a session.
+const RECEIVE_BUFFER: usize = 256 * 1024;
+
+/// How often one socket is read before the others have their turn.
+const READ_ROUNDS: usize = 16;
+
+/// How many readiness events are taken at a time.
+const EVENTS: usize = 1024;
+
+/// How long a callback may hold back what it sent.
+const CORK_DELAY: Duration = Duration::from_millis(2);
+
+/// How often work that wants more is run before sockets have their turn.
+const WORK_ROUNDS: usize = 64;
+
+pub(super) struct EventLoop {
+    poll: Poll,
+    shared: Arc<Shared>,
+    entries: Slab<Entry>,
+    /// Each connection's deadline as it was last looked at; it may have become later since.
+    timers: BTreeSet<(Instant, usize)>,
+    /// Sockets that have more to read after their turn.
+    ready: VecDeque<usize>,
+    buffer: Vec<u8>,
+    corked_since: Option<Instant>,
+}
+
+struct Entry {
+    client: Arc<dyn Client>,
+    /// A connection that is being made.
+    connecting: Option<TcpStream>,
+    /// The kernel may have more; it will not say so again.
+    readable: bool,
+    /// The peer shut its side: there is an end to be read behind the last bytes.
+    read_closed: bool,
+    /// Stands in `ready`.
+    queued: bool,
+}
+
+impl EventLoop {
+    pub(super) fn new(poll: Poll, shared: Arc<Shared>) -> Self {
+        Self {
+            poll,
+            shared,
+            entries: Slab::new(),
+            timers: BTreeSet::new(),
+            ready: VecDeque::new(),
+            buffer: Vec::new(),
+            corked_since: None,
+        }
+    }
+
+    pub(super) fn run(mut self) {
+        let mut events = Events::with_capacity(EVENTS);
+        while let Some(timeout) = self.before_poll() {
+            let polled = self.poll.poll(&mut events, timeout);
+            self.shared.inbox.lock().asleep = false;
+            if let Err(error) = polled {
+                if error.kind() == io::ErrorKind::Interrupted {
+                    continue;
+                }
+                return self.fail_all(&error);
+            }
+            for event in &events {
+                if event.token() != WAKER {
+                    let read_closed = event.is_read_closed() || event.is_error();
+                    let readable = event.is_readable() || read_closed;
+                    self.socket_event(event.token().0, readable, read_closed, event.is_writable() || event.is_error());
+                }
+            }
+            self.run_commands();
+            self.run_ready();
+            self.run_timers();
+            self.run_work();
+            self.watch_cork();
+        }
+    }
+
+    /// Until when to sleep; `None`: there is nothing to do, and never will be.
+    fn before_poll(&mut self) -> Option<Option<Duration>> {
+        let mut inbox = self.shared.inbox.lock();
+        let busy = !inbox.commands.is_empty() || !inbox.work.is_empty() || !self.ready.is_empty();
+        if inbox.retired && !busy && self.entries.is_empty() {
+            inbox.waker = None;
+            return None;
+        }
+        if busy {
+            return Some(Some(Duration::ZERO));
+        }
+        inbox.asleep = true;
+        drop(inbox);
+        let mut timeout = self.timers.first().map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
+        // Callbacks run or are about to: what they send may need this thread, if they block.
+        let watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
+        self.shared.watching.store(watching, Ordering::Release);
+        if watching {
+            timeout = Some(timeout.map_or(CORK_DELAY, |timeout| timeout.min(CORK_DELAY)));
+        }
+        Some(timeout)
+    }
+
+    fn run_commands(&mut self) {
+        let commands = std::mem::take(&mut self.shared.inbox.lock().commands);
+        for command in commands {
+            match command {
+                Command::Start(client) => self.start(client),
+                Command::Update(client) => {
+                    let token = client.connection().token();
+                    if self.entries.contains(token) {
+                        self.guarded(token, |event_loop| event_loop.pump(token));
+                    }
+                }
+                Command::Resolved(client, answer) => {
+                    let token = client.connection().token();
+                    if self.entries.contains(token) {
+                        self.step(token, |loader, env| loader.resolved(env, answer));
+                        self.guarded(token, |event_loop| event_loop.pump(token));
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, client: Arc<dyn Client>) {
+        let entry =
+            Entry { client: Arc::clone(&client), connecting: None, readable: false, read_closed: false, queued: false };
+        let token = self.entries.insert(entry);
+        client.connection().set_token(Some(token));
+        self.guarded(token, |event_loop| event_loop.pump(token));
+    }
+
+    /// Does what the road asks for, reads what may be read, and looks at the deadline.
+    fn pump(&mut self, token: usize) {
+        self.run_actions(token);
+        self.read(token);
+        self.run_actions(token);
+        let after = self.step(token, |_, _| {});
+        self.settle(token, after);
+    }
+
+    fn run_actions(&mut self, token: usize) {
+        while let Some(entry) = self.entries.get(token) {
+            let client = Arc::clone(&entry.client);
+            let Some(action) = client.connection().lock().loader.next_action() else { return };
+            match action {
+                Action::Resolve { host, port } => {
+                    let resolver = Arc::clone(&self.shared.resolver);
+                    resolver.ask(&self.shared, client, host, port);
+                }
+                Action::Connect(address) => {
+                    if let Err(error) = self.connect(token, address) {
+                        self.step(token, |loader, env| loader.connect_failed(env, error));
+                    }
+                }
+                Action::Disconnect => {
+                    let socket = client.connection().lock().socket.take();
+                    drop(socket);
+                    if let Some(entry) = self.entries.get_mut(token) {
+                        entry.connecting = None;
+                        entry.readable = false;
+                    }
+                }
+            }
+        }
+    }
+
+    fn connect(&mut self, token: usize, address: SocketAddr) -> io::Result<()> {
+        let mut socket = TcpStream::connect(address)?;
+        self.poll.registry().register(&mut socket, Token(token), Interest::READABLE | Interest::WRITABLE)?;
+        if let Some(entry) = self.entries.get_mut(token) {
+            entry.connecting = Some(socket);
+        }
+        Ok(())
+    }
+
+    fn socket_event(&mut self, token: usize, readable: bool, read_closed: bool, writable: bool) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        entry.readable |= readable;
+        entry.read_closed |= read_closed;
+        if entry.connecting.is_some() {
+            return self.guarded(token, |event_loop| {
+                event_loop.finish_connect(token);
+                event_loop.pump(token);
+            });
+        }
+        if writable {
+            entry.client.connection().set_writable();
+        }
+        self.guarded(token, |event_loop| {
+            event_loop.read(token);
+            event_loop.run_actions(token);
+            let after = event_loop.step(token, |_, _| {});
+            event_loop.settle(token, after);
+        });
+    }
+
+    /// A connection was made, or was not.
+    fn finish_connect(&mut self, token: usize) {
+        let Some(entry) = self.entries.get_mut(token) else { return };
+        let Some(socket) = entry.connecting.take() else { return };
+        let failure = match socket.take_error() {
+            Ok(None) => match socket.peer_addr() {
+                Ok(remote) => {
+                    // Without it, a small message may wait for the answer to the one before.
+                    let _ = socket.set_nodelay(true);
+                    let local = socket.local_addr().ok();
+                    entry.client.connection().lock().socket = Some(Arc::new(socket));
+                    self.step(token, |loader, env| loader.connected(env, local, Some(remote)));
+                    return;
+                }
+                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                    // Not yet; the kernel says so again.
+                    entry.connecting = Some(socket);
+                    return;
+                }
+                Err(error) => error,
+            },
+            Ok(Some(error)) | Err(error) => error,
+        };
+        entry.readable = false;
+        entry.read_closed = false;
+        self.step(token, |loader, env| loader.connect_failed(env, failure));
+    }
+
+    /// Reads until the kernel has no more, the road wants no more, or others must have their turn.
+    fn read(&mut self, token: usize) {
+        for _ in 0..READ_ROUNDS {
+            let Some(entry) = self.entries.get(token) else { return };
+            if !entry.readable {
+                return;
+            }
+            let client = Arc::clone(&entry.client);
+            let (socket, payload) = {
+                let mut state = client.connection().lock();
+                let Some(socket) = state.socket.clone().filter(|_| state.loader.wants_read()) else { return };
+                (socket, state.loader.take_payload_buffer())
+            };
+            let more = match payload {
+                Some(mut payload) => {
+                    let result = receive(&socket, payload.space());
+                    let full = matches!(&result, Ok(count) if *count == payload.space().len());
+                    let count = result.as_ref().copied().unwrap_or(0);
+                    self.step(token, |loader, env| loader.payload_received(env, payload, count));
+                    self.received(token, result.map(|_| full))
+                }
+                None => {
+                    let mut buffer = std::mem::take(&mut self.buffer);
+                    buffer.resize(RECEIVE_BUFFER, 0);
+                    let result = receive(&socket, &mut buffer);
+                    if let Ok(count @ 1..) = result {
+                        self.step(token, |loader, env| loader.receive(env, buffer.get(..count).unwrap_or_default()));
+                    }
+                    self.buffer = buffer;
+                    self.received(token, result.map(|count| count == RECEIVE_BUFFER))
+                }
+            };
+            if !more {
+                return;
+            }
+        }
+        if let Some(entry) = self.entries.get_mut(token) {
+            if !std::mem::replace(&mut entry.queued, true) {
+                self.ready.push_back(token);
+            }
+        }
+    }
+
+    /// What a read says of the socket; whether to read again at once. `Ok(true)`: it filled its room.
+    fn received(&mut self, token: usize, result: io::Result<bool>) -> bool {
+        let Some(entry) = self.entries.get_mut(token) else { return false };
+        match result {
+            Ok(true) => true,
+            Ok(false) => {
+                // A read that did not fill its room emptied the kernel's. On Unix that re-arms the edge by which
+                // readiness is told, and one call more is saved; elsewhere only `WouldBlock` does.
+                let drained = cfg!(unix) && !entry.read_closed;
+                entry.readable = !drained;
+                !drained
+            }
+            Err(error) => {
+                entry.readable = false;
+                match error.kind() {
+                    io::ErrorKind::WouldBlock => {}
+                    io::ErrorKind::UnexpectedEof => {
+                        self.step(token, |loader, env| loader.end_of_stream(env));
+                    }
+                    _ => {
+                        self.step(token, |loader, env| loader.read_failed(env, error));
+                    }
+                }
+                false
+            }
+        }
+    }
+
+    fn run_ready(&mut self) {
+        for _ in 0..self.ready.len() {
+            let Some(token) = self.ready.pop_front() else { return };
+            if let Some(entry) = self.entries.get_mut(token) {
+                entry.queued = false;
+                self.guarded(token, |event_loop| event_loop.pump(token));
+            }
+        }
+    }
+
+    fn run_timers(&mut self) {
+        let now = Instant::now();
+        while let Some(&(deadline, token)) = self.timers.first() {
+            if deadline > now {
+                return;
+            }
+            self.timers.pop_first();
+            if let Some(entry) = self.entries.get(token) {
+                entry.client.connection().lock().armed = None;
+                self.guarded(token, |event_loop| {
+                    event_loop.step(token, |loader, env| loader.handle_timeout(env));
+                    event_loop.pump(token);
+                });
+            }
+        }
+    }
+
+    /// Callbacks of an immediate queue; what they send leaves together.
+    fn run_work(&mut self) {
+        for _ in 0..WORK_ROUNDS {
+            let work = std::mem::take(&mut self.shared.inbox.lock().work);
+            if work.is_empty() {
+                return;
+            }
+            let cork = Cork::new(&self.shared);
+            let more: Vec<Arc<dyn Work>> = work.into_iter().filter(|work| Arc::clone(work).run()).collect();
+            self.shared.inbox.lock().work.extend(more);
+            drop(cork);
+            // They have run, and what they sent is written.
+            self.shared.scheduled.store(false, Ordering::Relaxed);
+        }
+    }
+
+    /// A callback that blocks holds back what it sent for a moment, not longer.
+    fn watch_cork(&mut self) {
+        if self.shared.corked.lock().is_empty() {
+            self.corked_since = None;
+            return;
+        }
+        let now = Instant::now();
+        if now.duration_since(*self.corked_since.get_or_insert(now)) >= CORK_DELAY {
+            self.corked_since = None;
+            self.shared.uncork();
+        }
+    }
+
+    /// The timers hold the connection's deadline, or an earlier moment; a connection that is done is let go.
+    fn settle(&mut self, token: usize, after: After) {
+        let Some(entry) = self.entries.get(token) else { return };
+        let connection = entry.client.connection();
+        let mut state = connection.lock();
+        if after.finished {
+            let armed = state.armed.take();
+            drop(state);
+            connection.set_token(None);
+            if let Some(deadline) = armed {
+                self.timers.remove(&(deadline, token));
+            }
+            let entry = self.entries.remove(token);
+            drop(entry);
+            return;
+        }
+        let Some(deadline) = after.deadline else { return };
+        if state.armed.is_none_or(|armed| deadline < armed) {
+            if let Some(armed) = state.armed.replace(deadline) {
+                self.timers.remove(&(armed, token));
+            }
+            self.timers.insert((deadline, token));
+        }
+    }
+
+    fn step(&self, token: usize, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
+        match self.entries.get(token) {
+            Some(entry) => entry.client.connection().step(&entry.client, step),
+            None => After { deadline: None, finished: false },
+        }
+    }
+
+    /// A defect that shows in one task fails that task, not the session.
+    fn guarded(&mut self, token: usize, run: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| run(self))).is_err() {
+            let failed = catch_unwind(AssertUnwindSafe(|| {
+                let error = UrlError::new(ErrorCode::Unknown, ErrorStage::Open, "a defect of this library");
+                self.step(token, |loader, env| loader.fail(env, error));
+                self.run_actions(token);
+            }));
+            if failed.is_err() && self.entries.contains(token) {
+                drop(self.entries.remove(token));
+            }
+        }
+    }
+
+    /// The kernel's notifications cannot be had any more: every task fails, and the thread ends.
+    fn fail_all(&mut self, error: &io::Error) {
+        self.run_commands();
+        let tokens: Vec<usize> = self.entries.iter().map(|(token, _)| token).collect();
+        for token in tokens {
+            let error = UrlError::new(ErrorCode::Unknown, ErrorStage::Open, format!("the reactor failed: {error}"));
+            self.guarded(token, |event_loop| {
+                event_loop.step(token, |loader, env| loader.fail(env, error));
+                event_loop.pump(token);
+            });
+        }
+        self.run_work();
+        self.shared.inbox.lock().waker = None;
+    }
+}
+
+/// One read. The end of the stream is an error, so that no count means two things.
+fn receive(mut socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match socket.read(into) {
+            Ok(0) if !into.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(count) => return Ok(count.min(into.len())),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+}

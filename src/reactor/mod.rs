@@ -1,0 +1,185 @@
+//! The only place with sockets, threads and clocks: one thread for a session, on mio.
+//!
+//! In come commands (a task starts, something of it changed), what the kernel tells of sockets, answers of the resolver
+//! and deadlines; out go bytes to sockets and [`Event`](crate::loader::Event)s to each task's [`Client`]. A session's
+//! thread starts with its first task and ends when the session is invalidated and its sockets are closed.
+//!
+//! No user code runs here, but for [`Work`] that the session posts: the callbacks of an immediate queue.
+
+mod client;
+mod connection;
+mod event_loop;
+mod random;
+mod resolver;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use mio::{Poll, Token, Waker};
+use parking_lot::Mutex;
+
+pub use client::{Client, Delivered, Work};
+pub use connection::{Connection, Cork};
+
+use crate::foundation::{ErrorCode, ErrorStage, UrlError};
+use event_loop::EventLoop;
+use resolver::Resolver;
+
+/// The token of the waker; connections have the numbers of their slots.
+const WAKER: Token = Token(usize::MAX);
+
+/// What a session asks of its reactor thread.
+enum Command {
+    /// A task begins.
+    Start(Arc<dyn Client>),
+    /// Deadlines, actions or reading of a task changed, or it has bytes to write.
+    Update(Arc<dyn Client>),
+    /// The resolver's answer.
+    Resolved(Arc<dyn Client>, io::Result<Vec<SocketAddr>>),
+}
+
+/// A session's reactor. Its thread starts when it is first needed.
+#[derive(Debug)]
+pub struct Reactor {
+    shared: Arc<Shared>,
+}
+
+/// What the reactor thread shares with everybody else.
+struct Shared {
+    inbox: Mutex<Inbox>,
+    /// Connections whose sends gather while callbacks run.
+    corked: Mutex<Vec<Arc<dyn Client>>>,
+    /// The thread looks at `corked` again in a moment, without being woken.
+    watching: AtomicBool,
+    /// Callbacks were put on a queue since the thread last looked.
+    scheduled: AtomicBool,
+    resolver: Arc<Resolver>,
+}
+
+#[derive(Default)]
+struct Inbox {
+    commands: Vec<Command>,
+    work: Vec<Arc<dyn Work>>,
+    /// Wakes the thread; `None` while there is none.
+    waker: Option<Arc<Waker>>,
+    /// The thread is in the kernel, or about to go there, and does not look here by itself.
+    asleep: bool,
+    /// The thread ends when it has nothing to do.
+    retired: bool,
+}
+
+impl Default for Reactor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Reactor {
+    /// A reactor without a thread.
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                inbox: Mutex::default(),
+                corked: Mutex::default(),
+                watching: AtomicBool::new(false),
+                scheduled: AtomicBool::new(false),
+                resolver: Arc::default(),
+            }),
+        }
+    }
+
+    /// Runs `work` on the reactor thread, between two events.
+    pub fn post(&self, work: Arc<dyn Work>) {
+        // Without a thread it cannot run; the next post or command tries again to start one.
+        let _ = self.shared.submit(|inbox| inbox.work.push(work));
+    }
+
+    /// The thread ends as soon as it has nothing to do; later commands start another.
+    pub fn retire(&self) {
+        let mut inbox = self.shared.inbox.lock();
+        inbox.retired = true;
+        if let Some(waker) = &inbox.waker {
+            let _ = waker.wake();
+        }
+    }
+
+    /// While the result lives, what the calling thread sends on this reactor's connections gathers.
+    pub fn cork(&self) -> Cork {
+        Cork::new(&self.shared)
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.retire();
+    }
+}
+
+impl Shared {
+    /// Gives the thread a command, and starts the thread if there is none.
+    fn command(self: &Arc<Self>, command: Command) -> Result<(), UrlError> {
+        self.submit(|inbox| inbox.commands.push(command)).map_err(|error| {
+            let reason = format!("the session's reactor thread cannot be started: {error}");
+            UrlError::new(ErrorCode::Unknown, ErrorStage::Connect, reason).with_source(error)
+        })
+    }
+
+    /// A command of a task that the thread knows: there is a thread.
+    fn notify(self: &Arc<Self>, command: Command) {
+        let _ = self.command(command);
+    }
+
+    fn submit(self: &Arc<Self>, put: impl FnOnce(&mut Inbox)) -> io::Result<()> {
+        let mut inbox = self.inbox.lock();
+        if inbox.waker.is_none() {
+            let poll = Poll::new()?;
+            let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
+            let shared = Arc::clone(self);
+            let event_loop = EventLoop::new(poll, shared);
+            thread::Builder::new().name("urlsession-reactor".to_owned()).spawn(move || event_loop.run())?;
+            inbox.waker = Some(waker);
+            inbox.asleep = false;
+        }
+        put(&mut inbox);
+        let waker = if std::mem::take(&mut inbox.asleep) { inbox.waker.clone() } else { None };
+        drop(inbox);
+        waker.map_or(Ok(()), |waker| waker.wake())
+    }
+
+    /// Callbacks are on a queue: what they send may gather for a moment.
+    fn scheduled(&self) {
+        self.scheduled.store(true, Ordering::Relaxed);
+    }
+
+    /// A connection has something to write when the callbacks that run are done.
+    fn add_corked(self: &Arc<Self>, client: Arc<dyn Client>) {
+        self.corked.lock().push(client);
+        // A callback that sends and then blocks must not hold its own message back: the thread has an eye on it.
+        if !self.watching.load(Ordering::Acquire) {
+            let mut inbox = self.inbox.lock();
+            if std::mem::take(&mut inbox.asleep) {
+                if let Some(waker) = inbox.waker.clone() {
+                    drop(inbox);
+                    let _ = waker.wake();
+                }
+            }
+        }
+    }
+
+    /// Writes what gathered.
+    fn uncork(&self) {
+        let corked = std::mem::take(&mut *self.corked.lock());
+        for client in corked {
+            client.connection().uncork(&client);
+        }
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,19 @@
+//! What a Swift programmer sees: sessions, tasks, delegates and operation queues, as handles over shared state.
+//!
+//! In come calls from any thread; they go to the task's connection in the reactor, or to its mailbox. What happened
+//! comes back as events of the road, is written where the handles read it, and becomes a call of user code on the
+//! delegate queue, in one place ([`task`]). Nothing else calls user code.
+
+mod delegate;
+mod operation_queue;
+mod task;
+mod task_future;
+mod url_session;
+mod web_socket_task;
+
+pub use delegate::{ChallengeHandler, RedirectionHandler, SessionDelegate, TaskDelegate, WebSocketDelegate};
+pub use operation_queue::OperationQueue;
+pub use task::{SessionTask, TaskState};
+pub use task_future::TaskFuture;
+pub use url_session::UrlSession;
+pub use web_socket_task::WebSocketTask;

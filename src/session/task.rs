@@ -1,0 +1,492 @@
+//! A task: what its handles share, and how what happens to it becomes calls of user code.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Weak};
+
+use parking_lot::Mutex;
+
+use super::delegate::{Method, WebSocketDelegate, implements};
+use super::operation_queue::{Lane, LaneRun};
+use super::url_session::{SessionShared, UrlSession};
+use super::web_socket_task::WebSocketTask;
+use crate::foundation::{CloseCode, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::loader::{Callback, Completion, Event, Mailbox};
+use crate::reactor::{Client, Connection, Delivered, Work};
+
+/// How many callbacks of a task run before others of the queue have their turn.
+const BATCH: usize = 128;
+
+/// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
+///
+/// Every method may be called from any thread and from inside any callback.
+#[derive(Clone)]
+pub struct SessionTask {
+    pub(super) shared: Arc<TaskShared>,
+}
+
+/// `URLSessionTask.State`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum TaskState {
+    /// `.running`: it connects, or is open.
+    Running = 0,
+    /// `.suspended`: it was never resumed, or was suspended since.
+    Suspended = 1,
+    /// `.canceling`: it was cancelled and has not ended yet.
+    Canceling = 2,
+    /// `.completed`: it has ended; the end is being told, or was.
+    Completed = 3,
+}
+
+impl SessionTask {
+    /// `URLSessionTask.lowPriority`.
+    pub const LOW_PRIORITY: f32 = 0.25;
+    /// `URLSessionTask.defaultPriority`.
+    pub const DEFAULT_PRIORITY: f32 = 0.5;
+    /// `URLSessionTask.highPriority`.
+    pub const HIGH_PRIORITY: f32 = 0.75;
+
+    /// `resume()`: starts a new task; takes back one [`suspend`](Self::suspend) of a started one. On a running, cancelled
+    /// or completed task it does nothing. What cannot be started (a bad address, say) fails through the handlers and
+    /// `did_complete_with_error`, on the delegate queue.
+    pub fn resume(&self) {
+        self.shared.resume();
+    }
+
+    /// `suspend()`: the open task reads and writes nothing and its clocks stand still, but for that of
+    /// `timeout_interval_for_resource`; nothing is lost. Calls count: as many `resume()` take them back.
+    pub fn suspend(&self) {
+        self.shared.suspend();
+    }
+
+    /// `cancel()`: ends the task at once; everything that waits fails with
+    /// [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled), and so does the task. An open socket sends a Close frame
+    /// without a code, if it can at once. Only the first cancel counts.
+    pub fn cancel(&self) {
+        self.shared.cancel(|connection, client| connection.cancel(client));
+    }
+
+    /// `taskIdentifier`: unique within the session, from 1.
+    pub fn task_identifier(&self) -> usize {
+        self.shared.identifier
+    }
+
+    /// `state`.
+    pub fn state(&self) -> TaskState {
+        self.shared.desk.lock().state()
+    }
+
+    /// `originalRequest`: the request that the task was made from.
+    pub fn original_request(&self) -> UrlRequest {
+        UrlRequest::clone(&self.shared.request)
+    }
+
+    /// `currentRequest`: the request that the task is on its way with; the original one while there are no redirects.
+    pub fn current_request(&self) -> UrlRequest {
+        self.original_request()
+    }
+
+    /// `response`: the 101 once the handshake is complete, or the server's refusal.
+    pub fn response(&self) -> Option<HttpUrlResponse> {
+        self.shared.desk.lock().facts.response.clone()
+    }
+
+    /// `error`: why the task failed; `None` while it lives, and after a close.
+    pub fn error(&self) -> Option<UrlError> {
+        self.shared.desk.lock().facts.error.clone()
+    }
+
+    /// `delegate`: the task's own delegate. It is let go when the task has completed.
+    pub fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+        self.shared.delegate.lock().clone()
+    }
+
+    /// `delegate`: it is asked before the session's, which hears of what this one leaves at its default. Set it before
+    /// `resume()`; later it does nothing.
+    pub fn set_delegate(&self, delegate: Option<Arc<dyn WebSocketDelegate>>) {
+        let before = {
+            let desk = self.shared.desk.lock();
+            if desk.life.started || desk.life.cancelled {
+                return;
+            }
+            std::mem::replace(&mut *self.shared.delegate.lock(), delegate)
+        };
+        drop(before);
+    }
+
+    /// `taskDescription`: a label for the application's use.
+    pub fn task_description(&self) -> Option<String> {
+        self.shared.description.lock().clone()
+    }
+
+    /// `taskDescription`.
+    pub fn set_task_description(&self, description: Option<&str>) {
+        *self.shared.description.lock() = description.map(str::to_owned);
+    }
+
+    /// `priority`: 0.5 unless set. It is kept and has no effect.
+    pub fn priority(&self) -> f32 {
+        f32::from_bits(self.shared.priority.load(Ordering::Relaxed))
+    }
+
+    /// `priority`: a hint from 0.0 to 1.0; values outside are brought inside.
+    pub fn set_priority(&self, priority: f32) {
+        let priority = if priority.is_nan() { Self::DEFAULT_PRIORITY } else { priority.clamp(0.0, 1.0) };
+        self.shared.priority.store(priority.to_bits(), Ordering::Relaxed);
+    }
+
+    /// `countOfBytesSent`: payload bytes of the messages that were handed to the kernel.
+    pub fn count_of_bytes_sent(&self) -> i64 {
+        let (sent, _) = self.shared.connection.inspect(|loader| loader.byte_counts());
+        i64::try_from(sent).unwrap_or(i64::MAX)
+    }
+
+    /// `countOfBytesReceived`: payload bytes of the messages that arrived whole.
+    pub fn count_of_bytes_received(&self) -> i64 {
+        let (_, received) = self.shared.connection.inspect(|loader| loader.byte_counts());
+        i64::try_from(received).unwrap_or(i64::MAX)
+    }
+
+    /// Swift's `task as? URLSessionWebSocketTask`. Every task of this crate is one.
+    pub fn as_web_socket_task(&self) -> Option<WebSocketTask> {
+        Some(WebSocketTask::new(self.clone()))
+    }
+}
+
+impl PartialEq for SessionTask {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.shared, &other.shared)
+    }
+}
+
+impl Eq for SessionTask {}
+
+impl Hash for SessionTask {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.shared).hash(state);
+    }
+}
+
+impl fmt::Debug for SessionTask {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("SessionTask")
+            .field("task_identifier", &self.task_identifier())
+            .field("state", &self.state())
+            .field("request", &self.shared.request)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What the handles of a task share. The reactor holds it while the task runs, a queue while callbacks wait there.
+pub(super) struct TaskShared {
+    pub(super) identifier: usize,
+    pub(super) session: Arc<SessionShared>,
+    pub(super) request: Arc<UrlRequest>,
+    pub(super) connection: Connection,
+    pub(super) desk: Mutex<Desk>,
+    pub(super) delegate: Mutex<Option<Arc<dyn WebSocketDelegate>>>,
+    description: Mutex<Option<String>>,
+    priority: AtomicU32,
+    /// The session was invalidated before the task was made.
+    late: bool,
+    myself: Weak<Self>,
+}
+
+/// What is read and written together: what the handles show, and what waits for user code.
+pub(super) struct Desk {
+    pub(super) mailbox: Mailbox,
+    pub(super) facts: Facts,
+    pub(super) life: Life,
+    /// The task's callbacks stand in the queue, or run.
+    scheduled: bool,
+}
+
+/// What handles show of a task. Written before the callback that tells of it is queued.
+#[derive(Default)]
+pub(super) struct Facts {
+    pub(super) response: Option<HttpUrlResponse>,
+    pub(super) error: Option<UrlError>,
+    pub(super) close_code: CloseCode,
+    pub(super) close_reason: Option<Vec<u8>>,
+}
+
+/// What the caller did with a task.
+pub(super) struct Life {
+    /// How many `resume()` are missing until it runs.
+    suspensions: usize,
+    started: bool,
+    cancelled: bool,
+}
+
+impl Desk {
+    fn state(&self) -> TaskState {
+        if self.mailbox.is_ending() {
+            TaskState::Completed
+        } else if self.life.cancelled && self.life.started {
+            TaskState::Canceling
+        } else if self.life.started && self.life.suspensions == 0 {
+            TaskState::Running
+        } else {
+            TaskState::Suspended
+        }
+    }
+
+    /// Whether the callbacks must be put on the queue now; they are from then on.
+    fn must_schedule(&mut self) -> bool {
+        let must = !self.scheduled && self.mailbox.has_next();
+        self.scheduled |= must;
+        must
+    }
+}
+
+impl TaskShared {
+    pub(super) fn new(
+        identifier: usize,
+        session: Arc<SessionShared>,
+        request: Arc<UrlRequest>,
+        connection: Connection,
+        late: bool,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|myself| Self {
+            identifier,
+            session,
+            request,
+            connection,
+            desk: Mutex::new(Desk {
+                mailbox: Mailbox::default(),
+                facts: Facts::default(),
+                life: Life { suspensions: 1, started: false, cancelled: false },
+                scheduled: false,
+            }),
+            delegate: Mutex::new(None),
+            description: Mutex::new(None),
+            priority: AtomicU32::new(SessionTask::DEFAULT_PRIORITY.to_bits()),
+            late,
+            myself: myself.clone(),
+        })
+    }
+
+    /// The task as the reactor sees it.
+    pub(super) fn client(&self) -> Option<Arc<dyn Client>> {
+        self.myself.upgrade().map(|task| task as Arc<dyn Client>)
+    }
+
+    fn resume(&self) {
+        let first = {
+            let mut desk = self.desk.lock();
+            let life = &mut desk.life;
+            if life.cancelled || life.suspensions == 0 {
+                return;
+            }
+            life.suspensions -= 1;
+            if life.suspensions > 0 {
+                return;
+            }
+            !std::mem::replace(&mut life.started, true)
+        };
+        let Some(client) = self.client() else { return };
+        if !first {
+            self.connection.resume(&client);
+        } else if self.late {
+            self.connection.cancel(&client);
+        } else {
+            self.connection.start(&client, self.session.tls(&self.request.url));
+        }
+    }
+
+    fn suspend(&self) {
+        let pause = {
+            let mut desk = self.desk.lock();
+            let life = &mut desk.life;
+            if life.cancelled {
+                return;
+            }
+            life.suspensions = life.suspensions.saturating_add(1);
+            life.started && life.suspensions == 1
+        };
+        if let (true, Some(client)) = (pause, self.client()) {
+            self.connection.suspend(&client);
+        }
+    }
+
+    pub(super) fn cancel(&self, cancel: impl FnOnce(&Connection, &Arc<dyn Client>)) {
+        self.desk.lock().life.cancelled = true;
+        if let Some(client) = self.client() {
+            cancel(&self.connection, &client);
+        }
+    }
+
+    /// A receive waits; its number, which its handler may know.
+    pub(super) fn receive(&self, handler: impl FnOnce(u64) -> Completion<Message>) -> u64 {
+        let (number, schedule) = {
+            let mut desk = self.desk.lock();
+            (desk.mailbox.receive(handler), desk.must_schedule())
+        };
+        self.schedule_if(schedule);
+        number
+    }
+
+    /// A receive that nobody waits for any more leaves the line, if it still stands there.
+    pub(super) fn withdraw_receive(&self, receive: u64) {
+        let withdrawn = self.desk.lock().mailbox.withdraw_receive(receive);
+        drop(withdrawn);
+    }
+
+    /// A message whose receiver is gone goes to the next receive.
+    pub(super) fn give_back(&self, receive: u64, message: Message) {
+        let schedule = {
+            let mut desk = self.desk.lock();
+            desk.mailbox.give_back(receive, message);
+            desk.must_schedule()
+        };
+        self.schedule_if(schedule);
+    }
+
+    fn schedule_if(&self, schedule: bool) {
+        if let (true, Some(task)) = (schedule, self.myself.upgrade()) {
+            Client::schedule(task);
+        }
+    }
+
+    /// Runs callbacks until there are no more, or others must have their turn.
+    fn run_callbacks(&self) -> LaneRun {
+        let mut ran = 0;
+        let cork = self.session.reactor.cork();
+        while ran < BATCH {
+            let (callback, read_on) = {
+                let mut desk = self.desk.lock();
+                (desk.mailbox.next(), desk.mailbox.must_read_on())
+            };
+            if let (true, Some(client)) = (read_on, self.client()) {
+                self.connection.read_on(&client);
+            }
+            let Some(callback) = callback else { break };
+            self.call(callback);
+            ran += 1;
+        }
+        drop(cork);
+        let mut desk = self.desk.lock();
+        desk.scheduled = desk.mailbox.has_next();
+        LaneRun { ran, again: desk.scheduled }
+    }
+
+    /// The one place where what happened becomes a call of user code.
+    fn call(&self, callback: Callback) {
+        match callback {
+            Callback::Sent(handler, result) => guarded(|| handler(result)),
+            Callback::Received(receive, result) => guarded(|| (receive.handler)(result)),
+            Callback::Pong(handler, result) => guarded(|| handler(result)),
+            Callback::Informational(response) => {
+                self.tell(Method::DidReceiveInformationalResponse, |delegate, session, task| {
+                    delegate.did_receive_informational_response(session, task, &response);
+                });
+            }
+            Callback::Open(protocol) => self.tell(Method::DidOpenWithProtocol, |delegate, session, task| {
+                delegate.did_open_with_protocol(session, task, protocol.as_deref());
+            }),
+            Callback::Close(code, reason) => self.tell(Method::DidCloseWith, |delegate, session, task| {
+                delegate.did_close_with(session, task, code, reason.as_deref());
+            }),
+            Callback::Metrics(metrics) => self.tell(Method::DidFinishCollectingMetrics, |delegate, session, task| {
+                delegate.did_finish_collecting_metrics(session, task, &metrics);
+            }),
+            Callback::Complete(error) => {
+                self.tell(Method::DidCompleteWithError, |delegate, session, task| {
+                    delegate.did_complete_with_error(session, task, error.as_ref());
+                });
+                self.completed();
+            }
+        }
+    }
+
+    /// Tells the task's own delegate, or the session's where that one leaves the method at its default.
+    fn tell(&self, method: Method, call: impl Fn(&dyn WebSocketDelegate, &UrlSession, &WebSocketTask)) {
+        let Some(task) = self.myself.upgrade() else { return };
+        let task = WebSocketTask::new(SessionTask { shared: task });
+        let session = self.session.handle();
+        let own = self.delegate.lock().clone();
+        for delegate in own.into_iter().chain(self.session.delegate()) {
+            let mut implemented = true;
+            guarded(|| implemented = implements(method, || call(&*delegate, &session, &task)));
+            if implemented {
+                return;
+            }
+        }
+    }
+
+    /// `did_complete_with_error` has run: what was kept for it is let go.
+    fn completed(&self) {
+        let delegate = self.delegate.lock().take();
+        drop(delegate);
+        if let Some(client) = self.client() {
+            self.connection.end_is_told(&client);
+        }
+        self.session.ended(self.identifier);
+    }
+}
+
+impl Client for TaskShared {
+    fn connection(&self) -> &Connection {
+        &self.connection
+    }
+
+    fn deliver(&self, events: &mut Vec<Event>) -> Delivered {
+        let mut desk = self.desk.lock();
+        for event in events.drain(..) {
+            match &event {
+                Event::Response(response) => desk.facts.response = Some(response.clone()),
+                Event::End(end) => {
+                    desk.facts.error = end.error.clone();
+                    if let Some((code, reason)) = &end.close {
+                        desk.facts.close_code = *code;
+                        desk.facts.close_reason = reason.clone();
+                    }
+                }
+                _ => {}
+            }
+            desk.mailbox.deliver(event);
+        }
+        Delivered { keep_reading: desk.mailbox.may_read_on(), schedule: desk.must_schedule() }
+    }
+
+    fn schedule(self: Arc<Self>) {
+        let session = Arc::clone(&self.session);
+        if session.queue.is_immediate() {
+            session.reactor.post(self);
+        } else {
+            session.queue.schedule(self);
+        }
+    }
+}
+
+impl Lane for TaskShared {
+    fn run(self: Arc<Self>) -> LaneRun {
+        self.run_callbacks()
+    }
+
+    fn waiting(&self) -> usize {
+        1
+    }
+}
+
+impl Work for TaskShared {
+    fn run(self: Arc<Self>) -> bool {
+        self.run_callbacks().again
+    }
+}
+
+impl Drop for TaskShared {
+    /// A task that was never resumed goes with its last handle, and the session no longer waits for it.
+    fn drop(&mut self) {
+        self.session.ended(self.identifier);
+    }
+}
+
+/// Calls user code. A panic ends there; the thread's panic hook has reported it.
+pub(super) fn guarded(call: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(call));
+}

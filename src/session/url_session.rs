@@ -1,0 +1,426 @@
+//! `URLSession`: makes tasks, and owns the reactor and the queue that they run on.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::{Instant, SystemTime};
+
+use parking_lot::Mutex;
+
+use super::delegate::{Method, WebSocketDelegate, implements};
+use super::operation_queue::{Lane, LaneRun, OperationQueue};
+use super::task::{SessionTask, TaskShared, guarded};
+use super::web_socket_task::WebSocketTask;
+use crate::foundation::{SessionConfiguration, UrlError, UrlRequest};
+use crate::loader::{Epoch, Loader, Settings, Tls, client_config};
+use crate::reactor::{Connection, Reactor, Work};
+
+/// `maximumMessageSize` of a new task, in bytes.
+const MAXIMUM_MESSAGE_SIZE: usize = 1024 * 1024;
+
+/// `URLSession`: makes WebSocket tasks, and tells its delegate what becomes of them.
+///
+/// ```no_run
+/// use urlsession::{SessionConfiguration, Url, UrlSession};
+///
+/// let session = UrlSession::new(SessionConfiguration::default());
+/// let task = session.web_socket_task(Url::parse("wss://example.com/feed").unwrap());
+/// task.receive(|message| println!("{message:?}"));
+/// task.resume();
+/// # std::thread::park();
+/// ```
+///
+/// A session owns one reactor thread and a delegate queue. Both start with the first `resume()`: a session that never
+/// runs a task owns no thread and no file descriptor. It is a handle: clones stand for the same session, and compare and
+/// hash as it. Every method may be called from any thread and from inside any callback.
+///
+/// The delegate is held until the session is invalidated. When the last handle of a session that was never
+/// invalidated is dropped, it is as if [`finish_tasks_and_invalidate`](Self::finish_tasks_and_invalidate) had been
+/// called: its tasks run to their end, then everything is let go.
+#[derive(Clone)]
+pub struct UrlSession(Arc<Handle>);
+
+/// What the clones of a [`UrlSession`] share and its tasks do not: when it goes, the session has no owner left.
+pub(super) struct Handle {
+    shared: Arc<SessionShared>,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.invalidate();
+    }
+}
+
+impl UrlSession {
+    /// `URLSession.shared`: one session for the whole process, without a delegate, with the default configuration.
+    /// Invalidating it does nothing.
+    pub fn shared() -> &'static Self {
+        static SHARED: OnceLock<UrlSession> = OnceLock::new();
+        SHARED.get_or_init(|| Self::make(SessionConfiguration::default(), None, None, true))
+    }
+
+    /// `URLSession(configuration:)`: a session without a delegate, with a serial queue of its own.
+    pub fn new(configuration: SessionConfiguration) -> Self {
+        Self::make(configuration, None, None, false)
+    }
+
+    /// `URLSession(configuration:delegate:delegateQueue:)`.
+    ///
+    /// The configuration is copied. The delegate is held until the session is invalidated. Every delegate method and
+    /// completion handler runs on `delegate_queue`; `None` makes a serial queue of the session's own.
+    pub fn with_delegate(
+        configuration: SessionConfiguration,
+        delegate: Option<Arc<dyn WebSocketDelegate>>,
+        delegate_queue: Option<OperationQueue>,
+    ) -> Self {
+        Self::make(configuration, delegate, delegate_queue, false)
+    }
+
+    fn make(
+        configuration: SessionConfiguration,
+        delegate: Option<Arc<dyn WebSocketDelegate>>,
+        queue: Option<OperationQueue>,
+        everlasting: bool,
+    ) -> Self {
+        let additional_headers = Arc::new(configuration.http_additional_headers.clone());
+        let shared = Arc::new_cyclic(|myself| SessionShared {
+            configuration,
+            additional_headers,
+            queue: queue.unwrap_or_else(OperationQueue::serial),
+            reactor: Reactor::new(),
+            delegate: Mutex::new(delegate),
+            description: Mutex::new(None),
+            registry: Mutex::new(Registry { tasks: BTreeMap::new(), last_identifier: 0, end: End::Open }),
+            announcements: Arc::new(Announcements { session: myself.clone(), state: Mutex::default() }),
+            tls: Mutex::new(None),
+            handle: Mutex::new(Weak::new()),
+            everlasting,
+            myself: myself.clone(),
+        });
+        shared.handle()
+    }
+
+    /// `webSocketTask(with:)`: a task for a URL or a [`UrlRequest`], suspended until it is resumed.
+    ///
+    /// It never fails here: a request that cannot be sent fails the task at `resume()`. To offer subprotocols use
+    /// [`web_socket_task_with_protocols`](Self::web_socket_task_with_protocols) or set `Sec-WebSocket-Protocol`.
+    pub fn web_socket_task(&self, with: impl Into<UrlRequest>) -> WebSocketTask {
+        self.0.shared.make_task(with.into())
+    }
+
+    /// `webSocketTask(with:protocols:)`: the same, and offers subprotocols, the preferred one first. An empty list offers
+    /// none.
+    pub fn web_socket_task_with_protocols(&self, with: impl Into<UrlRequest>, protocols: &[&str]) -> WebSocketTask {
+        let mut request = with.into();
+        if !protocols.is_empty() {
+            request.set_value(&protocols.join(", "), "Sec-WebSocket-Protocol");
+        }
+        self.0.shared.make_task(request)
+    }
+
+    /// `configuration`: a copy; changing it has no effect on the session.
+    pub fn configuration(&self) -> SessionConfiguration {
+        self.0.shared.configuration.clone()
+    }
+
+    /// `delegate`; `None` once the session is invalidated.
+    pub fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+        self.0.shared.delegate()
+    }
+
+    /// `delegateQueue`.
+    pub fn delegate_queue(&self) -> OperationQueue {
+        self.0.shared.queue.clone()
+    }
+
+    /// `sessionDescription`: a label for the application's use.
+    pub fn session_description(&self) -> Option<String> {
+        self.0.shared.description.lock().clone()
+    }
+
+    /// `sessionDescription`.
+    pub fn set_session_description(&self, description: Option<&str>) {
+        *self.0.shared.description.lock() = description.map(str::to_owned);
+    }
+
+    /// `finishTasksAndInvalidate()`: returns at once. Tasks run to their end; then comes `did_become_invalid_with_error`, and
+    /// delegate, threads and handlers are let go. A task that is made later ends when it is resumed, with
+    /// [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled).
+    pub fn finish_tasks_and_invalidate(&self) {
+        self.0.shared.invalidate();
+    }
+
+    /// `invalidateAndCancel()`: cancels every task, then as
+    /// [`finish_tasks_and_invalidate`](Self::finish_tasks_and_invalidate).
+    pub fn invalidate_and_cancel(&self) {
+        if !self.0.shared.everlasting {
+            self.0.shared.invalidate();
+            for task in self.0.shared.tasks() {
+                task.cancel();
+            }
+        }
+    }
+
+    /// `reset(completionHandler:)`: forgets what later tasks would reuse (TLS sessions; there are no cookies and credentials
+    /// yet), and calls the handler on the delegate queue. Open sockets stay.
+    pub fn reset(&self, completion_handler: impl FnOnce() + Send + 'static) {
+        *self.0.shared.tls.lock() = None;
+        self.0.shared.announce(Box::new(completion_handler));
+    }
+
+    /// `flush(completionHandler:)`: what is to be kept is written to disk (there is nothing yet), later tasks make new TLS
+    /// sessions, and the handler is called on the delegate queue.
+    pub fn flush(&self, completion_handler: impl FnOnce() + Send + 'static) {
+        self.reset(completion_handler);
+    }
+
+    /// `getAllTasks(completionHandler:)`: the tasks that have not completed, those never resumed too, in the order in which
+    /// they were made; the handler is called on the delegate queue.
+    pub fn get_all_tasks(&self, completion_handler: impl FnOnce(Vec<SessionTask>) + Send + 'static) {
+        let shared = Arc::clone(&self.0.shared);
+        self.0.shared.announce(Box::new(move || completion_handler(shared.tasks())));
+    }
+}
+
+impl PartialEq for UrlSession {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0.shared, &other.0.shared)
+    }
+}
+
+impl Eq for UrlSession {}
+
+impl Hash for UrlSession {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.0.shared).hash(state);
+    }
+}
+
+impl fmt::Debug for UrlSession {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("UrlSession")
+            .field("session_description", &self.session_description())
+            .field("delegate_queue", &self.0.shared.queue)
+            .field("configuration", &self.0.shared.configuration)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a session's handles and its tasks share.
+pub(super) struct SessionShared {
+    configuration: SessionConfiguration,
+    additional_headers: Arc<HashMap<String, String>>,
+    pub(super) queue: OperationQueue,
+    pub(super) reactor: Reactor,
+    delegate: Mutex<Option<Arc<dyn WebSocketDelegate>>>,
+    description: Mutex<Option<String>>,
+    registry: Mutex<Registry>,
+    announcements: Arc<Announcements>,
+    /// How `wss` is secured; made for the first task that needs it.
+    tls: Mutex<Option<Result<Tls, UrlError>>>,
+    handle: Mutex<Weak<Handle>>,
+    /// The shared session.
+    everlasting: bool,
+    myself: Weak<Self>,
+}
+
+struct Registry {
+    /// Tasks that have not ended. One that was never resumed goes with its last handle.
+    tasks: BTreeMap<usize, Weak<TaskShared>>,
+    last_identifier: usize,
+    end: End,
+}
+
+/// How far the invalidation is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum End {
+    Open,
+    /// Waits for the tasks.
+    Finishing,
+    /// `did_become_invalid_with_error` is on its way, or was told.
+    Told,
+}
+
+impl SessionShared {
+    /// A handle for user code. One that is made after the last was dropped revives nothing: the session is invalidated.
+    pub(super) fn handle(&self) -> UrlSession {
+        let mut handle = self.handle.lock();
+        if let Some(handle) = handle.upgrade() {
+            return UrlSession(handle);
+        }
+        // Whoever has `&self` has it from an `Arc`.
+        let shared = self.myself.upgrade().expect("a session is always behind an Arc");
+        let new = Arc::new(Handle { shared });
+        *handle = Arc::downgrade(&new);
+        UrlSession(new)
+    }
+
+    pub(super) fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+        self.delegate.lock().clone()
+    }
+
+    fn make_task(&self, request: UrlRequest) -> WebSocketTask {
+        let request = Arc::new(request);
+        let settings = Settings {
+            request: Arc::clone(&request),
+            additional_headers: Arc::clone(&self.additional_headers),
+            request_timeout: request.timeout_interval.unwrap_or(self.configuration.timeout_interval_for_request),
+            resource_timeout: self.configuration.timeout_interval_for_resource,
+            options: self.configuration.web_socket.clone(),
+            epoch: Epoch { instant: Instant::now(), date: SystemTime::now() },
+        };
+        let connection = Connection::new(Loader::new(settings, MAXIMUM_MESSAGE_SIZE), &self.reactor);
+        let session = self.handle();
+        let task = {
+            let mut registry = self.registry.lock();
+            registry.last_identifier += 1;
+            let identifier = registry.last_identifier;
+            let late = registry.end != End::Open;
+            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), request, connection, late);
+            if !late {
+                registry.tasks.insert(identifier, Arc::downgrade(&task));
+            }
+            WebSocketTask::new(SessionTask { shared: task })
+        };
+        if let Some(delegate) = self.delegate() {
+            guarded(|| {
+                implements(Method::DidCreateTask, || delegate.did_create_task(&session, &task));
+            });
+        }
+        task
+    }
+
+    /// How the task's connection is secured; an error is the task's, not the session's.
+    pub(super) fn tls(&self, url: &url::Url) -> Result<Tls, UrlError> {
+        if !matches!(url.scheme(), "wss" | "https") {
+            return Ok(None);
+        }
+        let configuration = &self.configuration;
+        self.tls
+            .lock()
+            .get_or_insert_with(|| {
+                client_config(
+                    &configuration.root_certificates,
+                    configuration.tls_minimum_supported_protocol_version,
+                    configuration.tls_maximum_supported_protocol_version,
+                )
+                .map(Some)
+            })
+            .clone()
+    }
+
+    /// The tasks that have not ended.
+    fn tasks(&self) -> Vec<SessionTask> {
+        let tasks: Vec<Weak<TaskShared>> = self.registry.lock().tasks.values().cloned().collect();
+        tasks.iter().filter_map(Weak::upgrade).map(|shared| SessionTask { shared }).collect()
+    }
+
+    /// A task has told its end, or was given up before it began.
+    pub(super) fn ended(&self, identifier: usize) {
+        let mut registry = self.registry.lock();
+        registry.tasks.remove(&identifier);
+        self.finish_if_done(registry);
+    }
+
+    fn invalidate(&self) {
+        if self.everlasting {
+            return;
+        }
+        let mut registry = self.registry.lock();
+        if registry.end == End::Open {
+            registry.end = End::Finishing;
+        }
+        self.finish_if_done(registry);
+    }
+
+    /// Tells the end of the session once the last task is gone.
+    fn finish_if_done(&self, mut registry: parking_lot::MutexGuard<'_, Registry>) {
+        if registry.end != End::Finishing || !registry.tasks.is_empty() {
+            return;
+        }
+        registry.end = End::Told;
+        drop(registry);
+        let Some(shared) = self.myself.upgrade() else { return };
+        self.announce(Box::new(move || shared.become_invalid()));
+    }
+
+    /// The session's last word; then it lets go of everything.
+    fn become_invalid(&self) {
+        let delegate = self.delegate();
+        if let Some(delegate) = delegate {
+            let session = self.handle();
+            guarded(|| {
+                implements(Method::DidBecomeInvalid, || delegate.did_become_invalid_with_error(&session, None));
+            });
+        }
+        let delegate = self.delegate.lock().take();
+        drop(delegate);
+        *self.tls.lock() = None;
+        self.reactor.retire();
+        self.queue.release_idle_threads();
+    }
+
+    /// Runs something on the delegate queue, behind what the session announced before.
+    fn announce(&self, announcement: Box<dyn FnOnce() + Send>) {
+        let schedule = {
+            let mut state = self.announcements.state.lock();
+            state.waiting.push_back((announcement, self.myself.upgrade()));
+            !std::mem::replace(&mut state.scheduled, true)
+        };
+        if schedule {
+            let announcements = Arc::clone(&self.announcements);
+            if self.queue.is_immediate() {
+                self.reactor.post(announcements);
+            } else {
+                self.queue.schedule(announcements);
+            }
+        }
+    }
+}
+
+/// What the session itself tells, in order.
+struct Announcements {
+    session: Weak<SessionShared>,
+    state: Mutex<AnnouncementsState>,
+}
+
+#[derive(Default)]
+struct AnnouncementsState {
+    /// Each with the session, which lives until it is told.
+    waiting: VecDeque<(Box<dyn FnOnce() + Send>, Option<Arc<SessionShared>>)>,
+    scheduled: bool,
+}
+
+impl Announcements {
+    fn run_one(&self) -> LaneRun {
+        let next = self.state.lock().waiting.pop_front();
+        let cork = self.session.upgrade().map(|session| session.reactor.cork());
+        let ran = usize::from(next.is_some());
+        if let Some((announcement, session)) = next {
+            guarded(announcement);
+            drop(cork);
+            drop(session);
+        }
+        let mut state = self.state.lock();
+        state.scheduled = !state.waiting.is_empty();
+        LaneRun { ran, again: state.scheduled }
+    }
+}
+
+impl Lane for Announcements {
+    fn run(self: Arc<Self>) -> LaneRun {
+        self.run_one()
+    }
+
+    fn waiting(&self) -> usize {
+        self.state.lock().waiting.len().max(1)
+    }
+}
+
+impl Work for Announcements {
+    fn run(self: Arc<Self>) -> bool {
+        self.run_one().again
+    }
+}

@@ -1,0 +1,355 @@
+//! Frames in, messages out: RFC 6455 §5.4 to §5.6, §6.2.
+#![forbid(unsafe_code)]
+
+use std::fmt;
+
+use super::frame::{Header, Opcode, SERVER_HEADER};
+use super::payload::Payload;
+use super::utf8::Malformed;
+use super::violation::Violation;
+use crate::foundation::{CloseCode, Message};
+
+/// How many frames a message may have. Each costs the peer two bytes only, and time to everybody.
+const MAXIMUM_FRAMES: u32 = 16_384;
+/// What must be missing of a frame for its message to be read into directly.
+const DIRECT: usize = 16 * 1024;
+
+/// What the server sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Incoming {
+    /// A whole message, all of its fragments joined.
+    Message(Message),
+    /// A ping, to be answered with a pong of the same payload: §5.5.2.
+    Ping(Vec<u8>),
+    /// A pong: §5.5.3.
+    Pong(Vec<u8>),
+    /// The last frame of the connection: §5.5.1.
+    Close {
+        /// `None` where the frame was empty.
+        code: Option<CloseCode>,
+        /// UTF-8.
+        reason: Vec<u8>,
+    },
+}
+
+/// Reads what a server sends. An idle one owns no memory but itself.
+pub struct Decoder {
+    /// A message must be smaller than this. At most what a `Vec` can hold.
+    limit: u64,
+    position: Position,
+    /// The message that has begun, while it is in this place and not out in a [`PayloadBuffer`].
+    message: Option<Incomplete>,
+}
+
+/// Where in a frame the next byte stands.
+enum Position {
+    /// In a header of which these bytes have come.
+    Header { bytes: [u8; SERVER_HEADER], size: usize },
+    /// In the payload of a frame of the message, of which `rest` bytes are missing.
+    Data { is_last: bool, rest: usize },
+    /// In the payload of a control frame, of which `rest` bytes are missing.
+    Control { opcode: Opcode, payload: Vec<u8>, rest: usize },
+    /// Behind a Close or a violation: nothing counts any more.
+    Finished,
+}
+
+const NEXT_FRAME: Position = Position::Header { bytes: [0; SERVER_HEADER], size: 0 };
+
+/// A message that has begun.
+struct Incomplete {
+    payload: Payload,
+    frames: u32,
+}
+
+/// A message that is being received, taken out of its [`Decoder`] to be read into.
+pub struct PayloadBuffer {
+    message: Incomplete,
+    is_last: bool,
+    rest: usize,
+}
+
+impl PayloadBuffer {
+    /// Room for the next bytes of the message: initialised, never empty, never beyond the end of the frame. It grows with
+    /// what has arrived: as much again, but 64 KiB at least and 1 MiB at most.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.message.payload.room(self.rest, self.is_last)
+    }
+}
+
+impl Decoder {
+    /// For a connection that has just been upgraded. Messages must be smaller than `maximum_message_size`; 0: no limit.
+    pub fn new(maximum_message_size: usize) -> Self {
+        let mut decoder = Self { limit: 0, position: NEXT_FRAME, message: None };
+        decoder.set_maximum_message_size(maximum_message_size);
+        decoder
+    }
+
+    /// Changes the limit, for the message that is being received too. 0: no limit.
+    pub fn set_maximum_message_size(&mut self, maximum_message_size: usize) {
+        let largest = isize::MAX as u64;
+        self.limit = match maximum_message_size {
+            0 => largest,
+            size => largest.min(size as u64),
+        };
+    }
+
+    /// Takes bytes from the front of `input` up to the next event. `Ok(None)`: all of `input` is taken, more is needed.
+    ///
+    /// After a violation or a Close the decoder is finished: everything is taken and means nothing. While a
+    /// [`PayloadBuffer`] is out nothing is taken, for what comes next belongs in there.
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+        self.advance(input).inspect_err(|_| self.finish())
+    }
+
+    /// The message that is being received, if much is missing of its frame (16 KiB): to be read into directly, with no
+    /// buffer in between. To be given back with [`payload_received`](Self::payload_received).
+    pub fn take_payload_buffer(&mut self) -> Option<PayloadBuffer> {
+        let Position::Data { is_last, rest: rest @ DIRECT.. } = self.position else { return None };
+        let message = self.message.take()?;
+        Some(PayloadBuffer { message, is_last, rest })
+    }
+
+    /// Gives a buffer back after `count` bytes were read into the front of its [`space`](PayloadBuffer::space). A `count`
+    /// beyond the space counts as all of it.
+    pub fn payload_received(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
+        self.receive_payload(buffer, count).inspect_err(|_| self.finish())
+    }
+
+    /// Whether a violation or a Close has ended what the server may say.
+    pub fn is_finished(&self) -> bool {
+        matches!(self.position, Position::Finished)
+    }
+
+    fn finish(&mut self) {
+        self.position = Position::Finished;
+        self.message = None;
+    }
+
+    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+        loop {
+            let incoming = match self.position {
+                Position::Header { .. } => match self.header(input)? {
+                    Some(header) => self.begin(header, input)?,
+                    None => return Ok(None),
+                },
+                Position::Data { is_last, rest } => {
+                    let Some(message) = &mut self.message else {
+                        debug_assert!(input.is_empty(), "bytes of a message came while its PayloadBuffer is out");
+                        return Ok(None);
+                    };
+                    admit(self.limit, message.payload.len(), rest as u64)?;
+                    let arrived = take_front(input, rest);
+                    message.payload.append(arrived, rest, is_last).map_err(not_text)?;
+                    match rest - arrived.len() {
+                        0 => self.end_of_frame(is_last)?,
+                        rest => {
+                            self.position = Position::Data { is_last, rest };
+                            return Ok(None);
+                        }
+                    }
+                }
+                Position::Control { opcode, ref mut payload, ref mut rest } => {
+                    let arrived = take_front(input, *rest);
+                    payload.extend_from_slice(arrived);
+                    *rest -= arrived.len();
+                    if *rest > 0 {
+                        return Ok(None);
+                    }
+                    let payload = std::mem::take(payload);
+                    self.position = NEXT_FRAME;
+                    Some(self.control(opcode, payload)?)
+                }
+                Position::Finished => {
+                    *input = &[];
+                    return Ok(None);
+                }
+            };
+            if incoming.is_some() {
+                return Ok(incoming);
+            }
+        }
+    }
+
+    /// The next header; `None` where `input` ends before it does, and is kept.
+    #[inline]
+    fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, Violation> {
+        let Position::Header { bytes, size } = &mut self.position else { return Ok(None) };
+        let inside = self.message.is_some();
+        if *size == 0
+            && let Some((header, size)) = Header::parse(input, inside)?
+        {
+            take_front(input, size);
+            return Ok(Some(header));
+        }
+        while let ([byte, after @ ..], Some(place)) = (*input, bytes.get_mut(*size)) {
+            *place = *byte;
+            *size += 1;
+            *input = after;
+            if let Some((header, _)) = Header::parse(bytes.get(..*size).unwrap_or_default(), inside)? {
+                *size = 0;
+                return Ok(Some(header));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Behind a header. A frame whose payload is all there is taken at once.
+    #[inline]
+    fn begin(&mut self, header: Header, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+        let Header { fin: is_last, opcode, length } = header;
+        if opcode.is_control() {
+            return self.begin_control(opcode, length as usize, input).transpose();
+        }
+        let received = self.message.as_ref().map_or(0, |message| message.payload.len());
+        let rest = admit(self.limit, received, length)?;
+        if is_last
+            && self.message.is_none()
+            && let Some((payload, after)) = input.split_at_checked(rest)
+        {
+            *input = after;
+            return whole_message(opcode, payload).map(Some);
+        }
+        let message =
+            self.message.get_or_insert_with(|| Incomplete { payload: Payload::new(opcode == Opcode::Text), frames: 0 });
+        message.frames += 1;
+        if message.frames > MAXIMUM_FRAMES {
+            return Err(Violation::too_long(format!("a message has more than {MAXIMUM_FRAMES} frames")));
+        }
+        self.position = Position::Data { is_last, rest };
+        Ok(None)
+    }
+
+    fn begin_control(
+        &mut self,
+        opcode: Opcode,
+        length: usize,
+        input: &mut &[u8],
+    ) -> Option<Result<Incoming, Violation>> {
+        if let Some((payload, after)) = input.split_at_checked(length) {
+            *input = after;
+            return Some(self.control(opcode, payload.to_vec()));
+        }
+        // At most 125 bytes: `Header::parse`.
+        self.position = Position::Control { opcode, payload: Vec::with_capacity(length), rest: length };
+        None
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: Vec<u8>) -> Result<Incoming, Violation> {
+        match opcode {
+            Opcode::Ping => Ok(Incoming::Ping(payload)),
+            Opcode::Pong => Ok(Incoming::Pong(payload)),
+            _ => {
+                let close = close(&payload)?;
+                self.finish();
+                Ok(close)
+            }
+        }
+    }
+
+    fn end_of_frame(&mut self, is_last: bool) -> Result<Option<Incoming>, Violation> {
+        self.position = NEXT_FRAME;
+        if !is_last {
+            return Ok(None);
+        }
+        let Some(message) = self.message.take() else { return Ok(None) };
+        message.payload.finish().map(|message| Some(Incoming::Message(message))).map_err(not_text)
+    }
+
+    fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
+        let Position::Data { is_last, rest } = self.position else { return Ok(None) };
+        let message = self.message.insert(buffer.message);
+        admit(self.limit, message.payload.len(), rest as u64)?;
+        let rest = rest - message.payload.arrived(count.min(rest)).map_err(not_text)?;
+        if rest == 0 {
+            return self.end_of_frame(is_last);
+        }
+        self.position = Position::Data { is_last, rest };
+        Ok(None)
+    }
+}
+
+impl fmt::Debug for Decoder {
+    /// Shows nothing of what a message says.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Decoder")
+            .field("limit", &self.limit)
+            .field("is_finished", &self.is_finished())
+            .field("received", &self.message.as_ref().map(|message| message.payload.len()))
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PayloadBuffer {
+    /// Shows nothing of what the message says.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PayloadBuffer")
+            .field("received", &self.message.payload.len())
+            .field("rest", &self.rest)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Takes up to `most` bytes from the front of `input`.
+#[inline]
+fn take_front<'a>(input: &mut &'a [u8], most: usize) -> &'a [u8] {
+    let (front, after) = input.split_at_checked(most).unwrap_or((input, &[]));
+    *input = after;
+    front
+}
+
+/// `length` as a length in memory, if a message of `received + length` bytes is below the limit. Compared before it is
+/// narrowed, so that 2^32 + 5 is never taken for 5.
+#[inline]
+fn admit(limit: u64, received: usize, length: u64) -> Result<usize, Violation> {
+    let total = (received as u64).saturating_add(length);
+    if total < limit
+        && let Ok(length) = usize::try_from(length)
+    {
+        return Ok(length);
+    }
+    Err(too_long(total, limit))
+}
+
+#[cold]
+fn too_long(total: u64, limit: u64) -> Violation {
+    Violation::too_long(format!("a message has at least {total} bytes, and must have less than {limit}"))
+}
+
+#[cold]
+fn not_text(_: Malformed) -> Violation {
+    Violation::text("a text message is not UTF-8")
+}
+
+/// A message of one frame that came in one piece: one allocation of its exact size, one copy.
+#[inline]
+fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
+    let message = if opcode == Opcode::Text {
+        Message::String(simdutf8::basic::from_utf8(payload).map_err(|_| not_text(Malformed))?.to_owned())
+    } else {
+        Message::Data(payload.to_vec())
+    };
+    Ok(Incoming::Message(message))
+}
+
+/// What a Close says: §5.5.1, §7.4.
+fn close(payload: &[u8]) -> Result<Incoming, Violation> {
+    let Some((code, reason)) = payload.split_first_chunk() else {
+        if payload.is_empty() {
+            return Ok(Incoming::Close { code: None, reason: Vec::new() });
+        }
+        return Err(Violation::framing("the server sent a Close with half a code"));
+    };
+    let code = CloseCode::new(u16::from_be_bytes(*code));
+    if !code.may_be_received() {
+        return Err(Violation::framing("the server sent a Close with a code that is not allowed there"));
+    }
+    if simdutf8::basic::from_utf8(reason).is_err() {
+        return Err(Violation::text("the reason of the server's Close is not UTF-8"));
+    }
+    Ok(Incoming::Close { code: Some(code), reason: reason.to_vec() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,79 @@
+//! The masking of client frames: RFC 6455 §5.3.
+#![forbid(unsafe_code)]
+
+/// Masks `bytes` in place; `offset` is the position of the first of them within the payload. Masking twice unmasks.
+///
+/// Eight bytes at a time, which the compiler makes vectors of.
+pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: usize) {
+    key.rotate_left(offset % 4);
+    let [a, b, c, d] = key;
+    let wide = [a, b, c, d, a, b, c, d];
+    let (words, tail) = bytes.as_chunks_mut();
+    for word in words {
+        *word = (u64::from_ne_bytes(*word) ^ u64::from_ne_bytes(wide)).to_ne_bytes();
+    }
+    for (byte, key) in tail.iter_mut().zip(wide) {
+        *byte ^= key;
+    }
+}
+
+/// Appends the masked `payload` of one frame.
+///
+/// Block by block, so that what was just copied is masked while it is in the nearest cache.
+pub fn extend_masked(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4]) {
+    /// A multiple of 4, so that every block begins with the key's first byte.
+    const BLOCK: usize = 4096;
+    out.reserve(payload.len());
+    for block in payload.chunks(BLOCK) {
+        let start = out.len();
+        out.extend_from_slice(block);
+        if let Some(copy) = out.get_mut(start..) {
+            mask(copy, key, 0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+    fn naive(payload: &[u8], offset: usize) -> Vec<u8> {
+        payload.iter().enumerate().map(|(index, byte)| byte ^ KEY[(offset + index) % 4]).collect()
+    }
+
+    fn payload(length: usize) -> Vec<u8> {
+        (0..length).map(|index| (index * 7 + index / 256) as u8).collect()
+    }
+
+    #[test]
+    fn every_length_offset_and_alignment() {
+        for length in 0..=300 {
+            let payload = payload(length);
+            for offset in (0..4).chain([1 << 20, usize::MAX]) {
+                let expected = naive(&payload, offset % 4);
+                for alignment in 0..8 {
+                    let mut bytes = vec![0xaa; alignment];
+                    bytes.extend_from_slice(&payload);
+                    bytes.extend_from_slice(&[0xaa; 8]);
+                    mask(&mut bytes[alignment..alignment + length], KEY, offset);
+                    assert_eq!(bytes[alignment..alignment + length], expected, "length {length} offset {offset}");
+                    assert!(bytes[..alignment].iter().chain(&bytes[alignment + length..]).all(|byte| *byte == 0xaa));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_append_masks_what_it_appends_and_nothing_else() {
+        for length in (0..=300).chain([4095, 4096, 4097, 8191, 8193, 20_000]) {
+            for before in 0..5 {
+                let mut out = payload(before);
+                extend_masked(&mut out, &payload(length), KEY);
+                assert_eq!(out[..before], payload(before));
+                assert_eq!(out[before..], naive(&payload(length), 0), "length {length}");
+            }
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! The WebSocket protocol, RFC 6455, without I/O.
+//!
+//! **In**: the bytes that the server sent go into a [`Decoder`], in pieces of any size; whole messages and control frames
+//! come out, or the [`Violation`] that ends the connection. Every rule of §5 is checked at the byte that shows it is
+//! broken, and a message costs no more memory than its bytes that have arrived, about twice over.
+//!
+//! **Out**: messages and control frames go into an [`Outgoing`]; masked frames come out as an [`Output`], a list of slices
+//! for one vectored write. What could not be written goes back and leaves first the next time.
+//!
+//! | file | |
+//! |---|---|
+//! | `frame` | the header of a frame, both ways; the payload of a Close (§5.2, §5.5.1) |
+//! | `mask` | the masking of client frames (§5.3) |
+//! | `utf8` | the check of text that arrives in pieces (§8.1) |
+//! | `payload` | the bytes of a message that is still arriving |
+//! | `decoder` | frames in, messages out |
+//! | `outgoing` | messages in, frames out; who overtakes whom |
+//! | `output` | the frames of one write |
+//! | `violation` | what a peer did that ends the connection (§7.1.7) |
+//!
+//! Nothing here knows of time, of the opening handshake, or of when the closing handshake is over.
+
+mod decoder;
+mod frame;
+mod mask;
+mod outgoing;
+mod output;
+mod payload;
+mod utf8;
+mod violation;
+
+pub use decoder::{Decoder, Incoming, PayloadBuffer};
+pub use frame::cut_reason;
+pub use outgoing::Outgoing;
+pub use output::Output;
+pub use violation::{Violation, ViolationKind};

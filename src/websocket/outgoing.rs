@@ -1,0 +1,304 @@
+//! Messages in, frames out: what waits to be written, and who overtakes whom. RFC 6455 §5.4, §5.5, §6.1.
+#![forbid(unsafe_code)]
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+
+use super::frame::{self, CONTROL_PAYLOAD, Opcode};
+use super::output::{FrameKind, Frames, LongMessage, Output, Part};
+use crate::foundation::{CloseCode, Message, Random};
+
+/// From this length on a message stays in its own memory. A shorter one is copied in among its neighbours.
+const LONG: usize = 16 * 1024;
+/// Short messages share a buffer until it is this long.
+const CHUNK: usize = 64 * 1024;
+
+/// What waits to be written.
+///
+/// Messages and [`ping`](Self::ping)s leave in the order of the calls. A pong, an [`urgent_ping`](Self::urgent_ping) and
+/// [`close_now`](Self::close_now) overtake everything that has not begun to leave. An empty one owns no memory but itself.
+///
+/// There is at most one [`Output`] out at a time; what was written of it counts when it is given back.
+#[derive(Default)]
+pub struct Outgoing {
+    /// The oldest first. Only the first may have been begun, and that may be a control frame.
+    parts: VecDeque<Part>,
+    /// The frames of short messages behind all `parts`.
+    tail: Vec<u8>,
+    /// The payload of the latest pong.
+    pong: Option<Vec<u8>>,
+    /// The payload of the latest urgent ping.
+    urgent_ping: Option<Vec<u8>>,
+    closing: Closing,
+    /// Whether an [`Output`] is out.
+    is_out: bool,
+    pushed: u64,
+    written: u64,
+}
+
+/// How far the sending of the Close is. The payload is kept until its frame has begun to leave.
+#[derive(Default)]
+enum Closing {
+    #[default]
+    NotAsked,
+    AfterMessages(Vec<u8>),
+    Now(Vec<u8>),
+    /// The frame is the first part.
+    Begun,
+    Written,
+}
+
+impl Outgoing {
+    /// A message. Returns the position of its end among the data: the message is written once [`written`](Self::written)
+    /// reaches that. Behind a Close the message is dropped, and the position is one that is never reached.
+    pub fn push(&mut self, message: Message, random: &mut Random) -> u64 {
+        if !matches!(self.closing, Closing::NotAsked) {
+            return u64::MAX;
+        }
+        let (opcode, payload) = match message {
+            Message::Data(payload) => (Opcode::Binary, payload),
+            Message::String(payload) => (Opcode::Text, payload.into_bytes()),
+        };
+        if payload.len() < LONG {
+            self.push_frame(opcode, &payload, random);
+        } else {
+            self.pushed += LongMessage::size(payload.len());
+            self.end_tail();
+            self.parts.push_back(Part::Long(LongMessage::new(opcode, payload)));
+        }
+        self.pushed
+    }
+
+    /// A ping in line with the messages. Its payload has at most 125 bytes (more is cut off).
+    pub fn ping(&mut self, payload: &[u8], random: &mut Random) {
+        if matches!(self.closing, Closing::NotAsked) {
+            self.push_frame(Opcode::Ping, cut_control(payload), random);
+        }
+    }
+
+    /// A ping that overtakes, of at most 125 bytes (more is cut off). It replaces one that has not begun to leave.
+    pub fn urgent_ping(&mut self, payload: &[u8]) {
+        if !self.is_closed() {
+            self.urgent_ping = Some(cut_control(payload).to_vec());
+        }
+    }
+
+    /// A pong, of at most 125 bytes (more is cut off). It replaces one that has not begun to leave: only the latest ping
+    /// needs its answer (§5.5.3), and a flood of them costs no more than one.
+    pub fn pong(&mut self, mut payload: Vec<u8>) {
+        if !self.is_closed() {
+            payload.truncate(CONTROL_PAYLOAD);
+            self.pong = Some(payload);
+        }
+    }
+
+    /// A Close behind everything that was pushed before; what is pushed later is dropped. The first Close wins.
+    ///
+    /// `None`, and a code that must not be on the wire, make an empty Close. A reason of more than 123 bytes is cut at the
+    /// boundary of a character.
+    pub fn close_after_messages(&mut self, code: Option<CloseCode>, reason: &[u8]) {
+        if matches!(self.closing, Closing::NotAsked) {
+            self.closing = Closing::AfterMessages(frame::close_payload(code, reason));
+        }
+    }
+
+    /// A Close at the end of the frame that is on its way; everything that has not begun to leave is dropped. It takes the
+    /// place of a [`close_after_messages`](Self::close_after_messages) that has not begun to leave.
+    pub fn close_now(&mut self, code: Option<CloseCode>, reason: &[u8]) {
+        if matches!(self.closing, Closing::NotAsked | Closing::AfterMessages(_)) {
+            self.closing = Closing::Now(frame::close_payload(code, reason));
+            self.drop_data();
+        }
+    }
+
+    /// Takes what is to be written next, about `budget` bytes, but one part at least. `None` while an output is out, and
+    /// where nothing waits.
+    ///
+    /// In this order: what was begun, the control frames that overtake, then messages as they were pushed.
+    pub fn take(&mut self, budget: usize, random: &mut Random) -> Option<Output> {
+        if self.is_out {
+            return None;
+        }
+        let mut output = Output::default();
+        self.gather(&mut output, budget, random);
+        self.release();
+        self.is_out = !output.is_empty();
+        self.is_out.then_some(output)
+    }
+
+    /// Gives back what was taken. What is left of it leaves first the next time; what of it has not begun to leave is
+    /// treated as if it had never been taken.
+    pub fn give_back(&mut self, mut output: Output) {
+        self.is_out = false;
+        self.written += output.data_written;
+        if output.close_written {
+            // Nothing follows a Close: §5.5.1.
+            *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Written, ..Self::default() };
+            return;
+        }
+        if let Some(message) = output.unfinished.take() {
+            self.parts.push_front(Part::Long(message));
+        }
+        for part in output.into_parts().into_iter().rev() {
+            self.take_back(part);
+        }
+        if matches!(self.closing, Closing::Now(_)) {
+            self.drop_data();
+        }
+        self.release();
+    }
+
+    /// How far the data has been written: the bytes of messages and of pings in line with them, headers included, of the
+    /// outputs that were given back.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Whether nothing waits and no output is out.
+    pub fn is_empty(&self) -> bool {
+        !self.is_out
+            && self.parts.is_empty()
+            && self.tail.is_empty()
+            && self.pong.is_none()
+            && self.urgent_ping.is_none()
+            && matches!(self.closing, Closing::NotAsked | Closing::Written)
+    }
+
+    /// Whether all of a Close has been written. Nothing is sent after it.
+    pub fn close_is_written(&self) -> bool {
+        matches!(self.closing, Closing::Written)
+    }
+
+    /// Whether a Close is on the wire, in part at least.
+    fn is_closed(&self) -> bool {
+        matches!(self.closing, Closing::Begun | Closing::Written)
+    }
+
+    fn push_frame(&mut self, opcode: Opcode, payload: &[u8], random: &mut Random) {
+        if self.tail.len() >= CHUNK {
+            self.end_tail();
+        }
+        frame::append_frame(&mut self.tail, opcode, payload, random.mask_key());
+        self.pushed += frame::frame_size(payload.len()) as u64;
+    }
+
+    /// Makes a part of the tail, so that something can stand behind it.
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            let bytes = mem::take(&mut self.tail);
+            self.parts.push_back(Part::Frames(Frames { bytes, written: 0, kind: FrameKind::Data }));
+        }
+    }
+
+    fn gather(&mut self, output: &mut Output, budget: usize, random: &mut Random) {
+        let mut may_follow = true;
+        if self.parts.front().is_some_and(Part::is_begun)
+            && let Some(begun) = self.parts.pop_front()
+        {
+            may_follow = !matches!(&begun, Part::Long(message) if !message.is_last_fragment());
+            output.push(begun);
+        }
+        if self.is_closed() {
+            return;
+        }
+        if let Some(payload) = self.pong.take() {
+            output.push(control(FrameKind::Pong, &payload, random));
+        }
+        if let Some(payload) = self.urgent_ping.take() {
+            output.push(control(FrameKind::Ping, &payload, random));
+        }
+        if let Closing::Now(payload) = &self.closing {
+            output.push(control(FrameKind::Close, payload, random));
+            return;
+        }
+        while may_follow && (output.len() < budget || output.is_empty()) {
+            if self.parts.is_empty() {
+                self.end_tail();
+            }
+            let Some(mut part) = self.parts.pop_front() else {
+                if let Closing::AfterMessages(payload) = &self.closing {
+                    output.push(control(FrameKind::Close, payload, random));
+                }
+                return;
+            };
+            if let Part::Long(message) = &mut part {
+                message.prepare(random);
+                // The rest of the message is in its memory, which is out with this fragment.
+                may_follow = message.is_last_fragment();
+            }
+            output.push(part);
+        }
+    }
+
+    fn take_back(&mut self, part: Part) {
+        if part.is_begun() {
+            if matches!(&part, Part::Frames(Frames { kind: FrameKind::Close, .. })) {
+                // Its frame ends the stream, whatever was asked for meanwhile.
+                *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Begun, ..Self::default() };
+            }
+            self.parts.push_front(part);
+            return;
+        }
+        match part {
+            Part::Frames(Frames { kind: FrameKind::Pong, bytes, .. }) => {
+                self.pong.get_or_insert_with(|| frame::control_payload(&bytes));
+            }
+            Part::Frames(Frames { kind: FrameKind::Ping, bytes, .. }) => {
+                self.urgent_ping.get_or_insert_with(|| frame::control_payload(&bytes));
+            }
+            // `closing` still has what it says.
+            Part::Frames(Frames { kind: FrameKind::Close, .. }) => {}
+            part => self.parts.push_front(part),
+        }
+    }
+
+    /// Gives up everything but the frame that is begun.
+    fn drop_data(&mut self) {
+        self.tail = Vec::new();
+        self.parts.truncate(1);
+        if let Some(part) = self.parts.pop_front().and_then(Part::cut_behind_frame) {
+            self.parts.push_front(part);
+        }
+        self.release();
+    }
+
+    /// Gives the memory of the queue back when it is empty.
+    fn release(&mut self) {
+        if self.parts.is_empty() {
+            self.parts = VecDeque::new();
+        }
+    }
+}
+
+impl fmt::Debug for Outgoing {
+    /// Shows nothing of what the messages say.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Outgoing")
+            .field("pushed", &self.pushed)
+            .field("written", &self.written)
+            .field("is_out", &self.is_out)
+            .field("close_is_written", &self.close_is_written())
+            .finish_non_exhaustive()
+    }
+}
+
+fn cut_control(payload: &[u8]) -> &[u8] {
+    payload.get(..CONTROL_PAYLOAD).unwrap_or(payload)
+}
+
+/// A part of one control frame.
+fn control(kind: FrameKind, payload: &[u8], random: &mut Random) -> Part {
+    let opcode = match kind {
+        FrameKind::Pong => Opcode::Pong,
+        FrameKind::Close => Opcode::Close,
+        FrameKind::Data | FrameKind::Ping => Opcode::Ping,
+    };
+    let mut bytes = Vec::new();
+    frame::append_frame(&mut bytes, opcode, payload, random.mask_key());
+    Part::Frames(Frames { bytes, written: 0, kind })
+}
+
+#[cfg(test)]
+mod tests;

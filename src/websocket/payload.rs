@@ -1,0 +1,114 @@
+//! The bytes of a message that is still arriving, in one piece of memory.
+
+use super::utf8::{Malformed, whole_characters};
+use crate::foundation::Message;
+
+/// How much is reserved ahead of the first bytes of a frame.
+const AHEAD: usize = 4096;
+/// How much room is offered at a time: as much as has arrived, at least this…
+const SMALLEST_ROOM: usize = 64 * 1024;
+/// …and at most this.
+const LARGEST_ROOM: usize = 1024 * 1024;
+
+/// The payload of a message so far, all of its frames joined. Of a text, every byte is checked when it arrives.
+///
+/// Memory follows what has arrived, never what a header promises: the capacity grows at most to twice the bytes that are
+/// there, or to a small constant. Where the end of the message is known it grows to exactly that.
+///
+/// The fields are private to this file because `finish` relies on them: `bytes[..filled]` has arrived and is never
+/// written again, and of a text `bytes[..checked]` is UTF-8, `bytes[checked..filled]` the beginning of a character.
+pub struct Payload {
+    bytes: Vec<u8>,
+    filled: usize,
+    checked: usize,
+    is_text: bool,
+}
+
+impl Payload {
+    /// The empty payload of a text or of a binary message.
+    pub fn new(is_text: bool) -> Self {
+        Self { bytes: Vec::new(), filled: 0, checked: 0, is_text }
+    }
+
+    /// How many bytes have arrived.
+    pub fn len(&self) -> usize {
+        self.filled
+    }
+
+    /// Appends `arrived`. `rest`: what was missing of the frame before it; `is_last`: whether the message ends with the
+    /// frame.
+    pub fn append(&mut self, arrived: &[u8], rest: usize, is_last: bool) -> Result<(), Malformed> {
+        self.reserve(arrived.len(), rest, is_last);
+        self.bytes.truncate(self.filled);
+        self.bytes.extend_from_slice(arrived);
+        self.filled = self.bytes.len();
+        self.check()
+    }
+
+    /// Room to read the next bytes into: initialised, and no more than `rest`, what is missing of the frame.
+    pub fn room(&mut self, rest: usize, is_last: bool) -> &mut [u8] {
+        let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
+        self.reserve(room, rest, is_last);
+        // Zeroes are written once: what an earlier room offered and was not used is still there.
+        let end = self.filled + room;
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        self.bytes.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    /// Takes over `count` bytes at the front of the room, or all that there is where that is less; tells how many.
+    pub fn arrived(&mut self, count: usize) -> Result<usize, Malformed> {
+        let count = count.min(self.bytes.len().saturating_sub(self.filled));
+        self.filled += count;
+        self.check()?;
+        Ok(count)
+    }
+
+    /// The message, once all of it has arrived. A text must not stop in the middle of a character.
+    pub fn finish(mut self) -> Result<Message, Malformed> {
+        self.bytes.truncate(self.filled);
+        if !self.is_text {
+            return Ok(Message::Data(self.bytes));
+        }
+        if self.checked != self.bytes.len() {
+            return Err(Malformed);
+        }
+        // SAFETY: `bytes[..checked]` is UTF-8, and that is all of `bytes`. `checked` moves in `check` alone, from the end
+        // of one whole character over whole characters that the validator found in `bytes[..filled]`. Bytes below `filled`
+        // do not change after that: `append` writes behind `filled`, `room` lends out what is behind `filled`, `truncate`
+        // takes away only what is behind it.
+        Ok(Message::String(unsafe { String::from_utf8_unchecked(self.bytes) }))
+    }
+
+    /// Checks what has arrived since the last check, and the 3 bytes at most that were left over then.
+    fn check(&mut self) -> Result<(), Malformed> {
+        if self.is_text {
+            let fresh = self.bytes.get(self.checked..self.filled).unwrap_or_default();
+            self.checked += whole_characters(fresh)?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure of capacity for `needed` more bytes, `needed <= rest`.
+    fn reserve(&mut self, needed: usize, rest: usize, is_last: bool) {
+        if self.bytes.capacity() - self.filled >= needed {
+            return;
+        }
+        let ahead = if is_last {
+            // Doubles until it reaches the end of the message, and then is exact.
+            self.filled.max(AHEAD).min(rest)
+        } else {
+            // More frames will follow: doubles, so that many small ones cost linear time.
+            self.filled.max(AHEAD.min(rest))
+        };
+        // No further than a Vec can be; what the decoder admits of a frame is never beyond that.
+        let end = self.filled + needed.max(ahead.min(isize::MAX as usize - self.filled));
+        self.bytes.reserve_exact(end - self.bytes.len());
+    }
+
+    #[cfg(test)]
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+}
