@@ -16,6 +16,7 @@ pub struct AuthenticationChallenge {
 }
 
 impl AuthenticationChallenge {
+    #[cfg_attr(not(test), expect(dead_code, reason = "no storey asks the delegate yet"))]
     pub(crate) fn new(
         protection_space: UrlProtectionSpace,
         proposed_credential: Option<UrlCredential>,

@@ -40,6 +40,7 @@ impl UrlProtectionSpace {
     }
 
     /// `URLProtectionSpace(proxyHost:port:type:realm:authenticationMethod:)`.
+    #[cfg_attr(not(test), expect(dead_code, reason = "no proxy asks for credentials yet"))]
     pub(crate) fn of_proxy(
         kind: ProxyKind,
         host: &str,

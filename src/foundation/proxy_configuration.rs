@@ -76,15 +76,18 @@ impl ProxyConfiguration {
         self.credential = Some((username.to_owned(), password.to_owned()));
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "tasks connect directly yet"))]
     pub(crate) fn kind(&self) -> ProxyKind {
         self.kind
     }
 
     /// An IPv6 address has no brackets.
+    #[cfg_attr(not(test), expect(dead_code, reason = "tasks connect directly yet"))]
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
+    #[cfg_attr(not(test), expect(dead_code, reason = "tasks connect directly yet"))]
     pub(crate) fn port(&self) -> u16 {
         self.port
     }

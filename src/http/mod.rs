@@ -10,5 +10,5 @@ mod tokens;
 mod upgrade;
 
 pub use body::BodyReader;
-pub use head::{HeadError, HeadParser, ResponseHead};
-pub use upgrade::{Accepted, Offer, Upgrade, check_request, upgrade};
+pub use head::{HeadParser, ResponseHead};
+pub use upgrade::{Offer, check_request, upgrade};

@@ -1,5 +1,6 @@
 //! What a task's road asks of the reactor, and what it tells the session.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -49,6 +50,21 @@ pub enum Event {
     End(Box<End>),
     /// Messages that nobody took are dropped: the task was cancelled, or they stood before its end for too long.
     DiscardUnread,
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Response(response) => formatter.debug_tuple("Response").field(response).finish(),
+            Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
+            Self::Open { protocol } => formatter.debug_struct("Open").field("protocol", protocol).finish(),
+            Self::Message(message) => formatter.debug_tuple("Message").field(&message.len()).finish(),
+            Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
+            Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
+            Self::End(end) => formatter.debug_tuple("End").field(end).finish(),
+            Self::DiscardUnread => formatter.write_str("DiscardUnread"),
+        }
+    }
 }
 
 /// How a task ended: a row of the table of ends.

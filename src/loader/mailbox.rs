@@ -36,12 +36,35 @@ pub enum Callback {
     Complete(Option<UrlError>),
 }
 
+impl fmt::Debug for Callback {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
+            Self::Open(protocol) => formatter.debug_tuple("Open").field(protocol).finish(),
+            Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
+            Self::Received(_, result) => {
+                formatter.debug_tuple("Received").field(&result.as_ref().map(Message::len)).finish()
+            }
+            Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
+            Self::Close(code, _) => formatter.debug_tuple("Close").field(code).finish(),
+            Self::Metrics(_) => formatter.write_str("Metrics"),
+            Self::Complete(error) => formatter.debug_tuple("Complete").field(error).finish(),
+        }
+    }
+}
+
 /// A receive that waits for its message.
 pub struct Receive {
     /// Counts the receives of a task.
     pub number: u64,
     /// What the message goes to.
     pub handler: Completion<Message>,
+}
+
+impl fmt::Debug for Receive {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Receive").field("number", &self.number).finish_non_exhaustive()
+    }
 }
 
 enum Item {

@@ -77,6 +77,7 @@ pub struct Settings {
 }
 
 /// What each step needs from outside.
+#[derive(Debug)]
 pub struct Env<'a> {
     /// The time of the step.
     pub now: Instant,
