@@ -1,9 +1,155 @@
 //! How a task ends: the rows A to J of the table of ends, against scripted servers.
+//!
+//! Each row is played with calls of every kind waiting, and with calls of every kind after it. What the task shows is read
+//! inside the handlers that tell of the end.
 
 mod support;
 
-use support::{Server, recorded_session};
-use urlsession::{CloseCode, TaskState};
+use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::mpsc::{self, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+use support::{
+    Events, Peer, Recorder, Server, frame, recorded_session, recorded_session_with, recorder,
+};
+use urlsession::{
+    CloseCode, ErrorCode, ErrorDomain, ErrorStage, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate,
+    TaskState, Url, UrlError, UrlSession, WebSocketDelegate, WebSocketTask,
+};
+
+/// More than the kernel takes for a server that does not read.
+const BIG: usize = 32 * 1024 * 1024;
+
+/// What a task shows: state, close code, close reason, error, status of the response.
+fn facts(task: &WebSocketTask) -> String {
+    let reason = task.close_reason().map(|reason| String::from_utf8(reason).unwrap());
+    let error = task.error().map(|error| error.raw_code());
+    let status = task.response().map(|response| response.status_code());
+    format!("{:?} {} {reason:?} {error:?} {status:?}", task.state(), task.close_code())
+}
+
+/// A handler that notes its result (0: success) with what the task shows.
+fn noting<T>(
+    recorder: &Recorder,
+    task: &WebSocketTask,
+    name: String,
+) -> impl FnOnce(Result<T, UrlError>) + Send + 'static {
+    let (recorder, task) = (recorder.clone(), task.clone());
+    move |result| {
+        let code = result.map_or_else(|error| error.raw_code(), |_| 0);
+        recorder.note(format!("{name} {code} [{}]", facts(&task)));
+    }
+}
+
+/// Two calls of each kind, none of which a silent server lets succeed; the first ping goes out before a blocked send.
+fn call_everything(recorder: &Recorder, task: &WebSocketTask) {
+    for number in 1..=2 {
+        task.receive(noting(recorder, task, format!("receive {number}")));
+        task.send_ping(noting(recorder, task, format!("ping {number}")));
+        task.send(vec![0; BIG], noting(recorder, task, format!("send {number}")));
+    }
+}
+
+/// A task with calls of every kind waiting.
+struct Scene {
+    server: Option<Server>,
+    /// Goes last: without a handle the session would be invalidated.
+    session: UrlSession,
+    task: WebSocketTask,
+    recorder: Arc<Recorder>,
+    events: Events,
+}
+
+impl Scene {
+    /// Suspended.
+    fn new(url: &Url, configuration: SessionConfiguration) -> Self {
+        let (session, recorder, events) = recorded_session_with(configuration, None);
+        let task = session.web_socket_task(url);
+        call_everything(&recorder, &task);
+        Self { server: None, session, task, recorder, events }
+    }
+
+    /// Open; the script begins when the delegate knows.
+    fn open(configuration: SessionConfiguration, script: impl FnOnce(Peer) + Send + 'static) -> Self {
+        let (go, ready): (Sender<()>, _) = mpsc::channel();
+        let server = Server::one(move |mut peer| {
+            peer.open();
+            ready.recv_timeout(support::PATIENCE).unwrap();
+            script(peer);
+        });
+        let mut scene = Self::new(&server.url(), configuration);
+        scene.server = Some(server);
+        scene.task.resume();
+        scene.events.wait_for("open None");
+        go.send(()).unwrap();
+        scene
+    }
+
+    /// The whole end: what waited, the order, what is read meanwhile, later calls.
+    #[track_caller]
+    fn expect(mut self, row: &Row) {
+        self.events.wait_for("complete");
+        let log = self.events.log();
+        let beginning = usize::from(row.opened);
+        let tail: Vec<&str> = row.close.into_iter().chain(["metrics", row.complete]).collect();
+        assert_eq!(row.opened, log[0] == "open None", "{log:#?}");
+        assert_eq!(log.len(), beginning + 6 + tail.len(), "{log:#?}");
+        assert_eq!(log[beginning + 6..], tail, "{log:#?}");
+        for kind in ["receive", "send", "ping"] {
+            let told: Vec<&String> = log[beginning..].iter().filter(|event| event.starts_with(kind)).collect();
+            let expected: Vec<String> =
+                (1..=2).map(|number| format!("{kind} {number} {} [{}]", row.waiting, row.facts)).collect();
+            assert_eq!(told, expected.iter().collect::<Vec<_>>(), "{log:#?}");
+        }
+        self.expect_nothing_changes(row);
+        if let Some(server) = self.server.take() {
+            server.join();
+        }
+        drop(self.session);
+    }
+
+    /// Later calls fail on the queue, later cancels and resumes do nothing.
+    #[track_caller]
+    fn expect_nothing_changes(&self, row: &Row) {
+        let Self { task, recorder, events, .. } = self;
+        let told = events.log().len();
+        let caller = thread::current().id();
+        for kind in ["receive", "send", "ping"] {
+            let handler = noting::<()>(recorder, task, format!("later {kind}"));
+            let on_the_queue = move |result: Result<(), UrlError>| {
+                assert_ne!(thread::current().id(), caller, "a handler ran inside the call");
+                handler(result);
+            };
+            match kind {
+                "receive" => task.receive(|result| on_the_queue(result.map(drop))),
+                "send" => task.send("too late", on_the_queue),
+                _ => task.send_ping(on_the_queue),
+            }
+            assert_eq!(events.next(), format!("later {kind} {} [{}]", row.later, row.facts));
+        }
+        task.cancel();
+        task.cancel_with(CloseCode::new(4100), Some(b"late"));
+        task.suspend();
+        task.resume();
+        // The queue is serial: behind this answer there is nothing more.
+        task.send("last", noting(recorder, task, "last".to_owned()));
+        assert_eq!(events.wait_for("last"), format!("last {} [{}]", row.later, row.facts));
+        assert_eq!(events.log().len(), told + 4, "{:#?}", events.log());
+    }
+}
+
+/// A row of the table.
+struct Row {
+    opened: bool,
+    waiting: i32,
+    later: i32,
+    close: Option<&'static str>,
+    complete: &'static str,
+    facts: &'static str,
+}
 
 #[test]
 fn row_a_the_server_closes_with_code_and_reason() {
@@ -22,4 +168,433 @@ fn row_a_the_server_closes_with_code_and_reason() {
     assert_eq!(task.state(), TaskState::Completed);
     assert!(task.error().is_none());
     server.join();
+}
+
+#[test]
+fn row_a_with_calls_of_every_kind() {
+    let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
+        peer.close(4999, "fun");
+        assert_eq!(peer.read_close().0, Some(4999));
+    });
+    scene.expect(&Row {
+        opened: true,
+        waiting: 57,
+        later: 57,
+        close: Some("close 4999 Some(\"fun\")"),
+        complete: "complete None",
+        facts: "Completed 4999 Some(\"fun\") None Some(101)",
+    });
+}
+
+#[test]
+fn row_a_a_code_without_a_reason_has_an_empty_one() {
+    let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
+        peer.close(1001, "");
+        assert_eq!(peer.read_close().0, Some(1001));
+    });
+    scene.expect(&Row {
+        opened: true,
+        waiting: 57,
+        later: 57,
+        close: Some("close 1001 Some(\"\")"),
+        complete: "complete None",
+        facts: "Completed 1001 Some(\"\") None Some(101)",
+    });
+}
+
+#[test]
+fn row_a0_the_server_closes_without_a_code() {
+    let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
+        peer.write(&frame(0x88, b""));
+        assert_eq!(peer.read_close(), (None, Vec::new()));
+    });
+    scene.expect(&Row {
+        opened: true,
+        waiting: 57,
+        later: 57,
+        close: Some("close 1005 Some(\"\")"),
+        complete: "complete None",
+        facts: "Completed 1005 Some(\"\") None Some(101)",
+    });
+}
+
+const ROW_B: Row = Row {
+    opened: true,
+    waiting: -999,
+    later: -999,
+    close: Some("close 4001 Some(\"bye\")"),
+    complete: "complete None",
+    facts: "Completed 4001 Some(\"bye\") None Some(101)",
+};
+
+#[test]
+fn row_b_the_server_answers_with_another_code() {
+    let (go, asked) = mpsc::channel();
+    let scene = Scene::open(SessionConfiguration::default(), move |mut peer| {
+        asked.recv_timeout(support::PATIENCE).unwrap();
+        peer.close(1000, "mine");
+        assert_eq!(peer.read_close(), (Some(4001), b"bye".to_vec()));
+    });
+    scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
+    assert_eq!(scene.task.state(), TaskState::Canceling);
+    go.send(()).unwrap();
+    scene.expect(&ROW_B);
+}
+
+#[test]
+fn row_b_the_server_never_answers() {
+    let mut configuration = SessionConfiguration::default();
+    configuration.web_socket.close_timeout = Duration::from_millis(200);
+    let scene = Scene::open(configuration, |mut peer| drop(peer.read_to_end()));
+    let called = Instant::now();
+    scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
+    scene.events.wait_for("receive 1");
+    assert!(called.elapsed() >= Duration::from_millis(200));
+    scene.expect(&ROW_B);
+}
+
+#[test]
+fn row_b_the_connection_is_lost_meanwhile() {
+    for reset in [false, true] {
+        let (go, asked) = mpsc::channel();
+        let scene = Scene::open(SessionConfiguration::default(), move |mut peer| {
+            asked.recv_timeout(support::PATIENCE).unwrap();
+            if reset {
+                return peer.reset();
+            }
+            peer.stream.shutdown(Shutdown::Write).unwrap();
+            peer.read_to_end();
+        });
+        scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
+        go.send(()).unwrap();
+        scene.expect(&ROW_B);
+    }
+}
+
+/// A task on its way: connected to a server that does not answer.
+fn connected(configuration: SessionConfiguration) -> Scene {
+    let (connected, is_connected) = mpsc::channel();
+    let server = Server::one(move |mut peer| {
+        peer.read_request();
+        connected.send(()).unwrap();
+        peer.read_to_end();
+    });
+    let mut scene = Scene::new(&server.url(), configuration);
+    scene.server = Some(server);
+    scene.task.resume();
+    is_connected.recv_timeout(support::PATIENCE).unwrap();
+    scene
+}
+
+const ROW_B_UNOPENED: Row = Row { opened: false, facts: "Completed 4001 Some(\"bye\") None None", ..ROW_B };
+
+#[test]
+fn row_b_before_the_socket_is_open() {
+    // What `send` took is to be sent before the Close, so the task goes on until `close_timeout`.
+    let mut configuration = SessionConfiguration::default();
+    configuration.web_socket.close_timeout = Duration::from_millis(200);
+    let scene = connected(configuration);
+    scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
+    scene.expect(&ROW_B_UNOPENED);
+}
+
+#[test]
+fn row_b_before_the_socket_is_open_and_with_nothing_to_send() {
+    let server = Server::one(|mut peer| {
+        peer.read_to_end();
+    });
+    let (session, recorder, events) = recorded_session();
+    let task = session.web_socket_task(server.url());
+    task.receive(noting(&recorder, &task, "receive".to_owned()));
+    task.resume();
+    task.cancel_with(CloseCode::GOING_AWAY, None);
+    events.expect(&["receive -999 [Completed 1001 None None None]", "close 1001 None", "complete None"]);
+    server.join();
+}
+
+#[test]
+fn row_b_before_resume() {
+    let scene = Scene::new(&nowhere(), SessionConfiguration::default());
+    scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
+    assert!(matches!(scene.task.state(), TaskState::Suspended | TaskState::Completed));
+    scene.expect(&ROW_B_UNOPENED);
+}
+
+const ROW_C: Row = Row {
+    opened: true,
+    waiting: -999,
+    later: -999,
+    close: None,
+    complete: "complete -999",
+    facts: "Completed 0 None Some(-999) Some(101)",
+};
+
+const ROW_C_UNOPENED: Row = Row { opened: false, facts: "Completed 0 None Some(-999) None", ..ROW_C };
+
+#[test]
+fn row_c_cancel_of_an_open_task() {
+    let cancels: [fn(&WebSocketTask); 2] =
+        [|task| task.cancel(), |task| task.cancel_with(CloseCode::INVALID, Some(b"dropped"))];
+    for cancel in cancels {
+        let scene = Scene::open(SessionConfiguration::default(), |mut peer| drop(peer.read_to_end()));
+        cancel(&scene.task);
+        scene.expect(&ROW_C);
+    }
+}
+
+#[test]
+fn row_c_cancel_on_the_way() {
+    let scene = connected(SessionConfiguration::default());
+    scene.task.cancel();
+    scene.expect(&ROW_C_UNOPENED);
+}
+
+#[test]
+fn row_c_cancel_before_resume() {
+    let scene = Scene::new(&nowhere(), SessionConfiguration::default());
+    scene.task.cancel();
+    assert!(matches!(scene.task.state(), TaskState::Suspended | TaskState::Completed));
+    scene.expect(&ROW_C_UNOPENED);
+}
+
+#[test]
+fn row_c_cancel_of_a_suspended_task() {
+    let scene = Scene::open(SessionConfiguration::default(), |mut peer| drop(peer.read_to_end()));
+    scene.task.suspend();
+    scene.task.cancel();
+    scene.expect(&ROW_C);
+}
+
+#[test]
+fn row_d_the_stream_ends_without_a_close() {
+    let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
+        peer.stream.shutdown(Shutdown::Write).unwrap();
+        peer.read_to_end();
+    });
+    scene.expect(&Row {
+        opened: true,
+        waiting: -1005,
+        later: 57,
+        close: None,
+        complete: "complete -1005",
+        facts: "Completed 0 None Some(-1005) Some(101)",
+    });
+}
+
+#[test]
+fn row_d_the_stream_ends_inside_a_frame() {
+    let server = Server::one(|mut peer| {
+        peer.open();
+        peer.text("whole");
+        peer.write(&frame(0x81, b"not whole")[..5]);
+        peer.stream.shutdown(Shutdown::Write).unwrap();
+        peer.read_to_end();
+    });
+    let (session, recorder, events) = recorded_session();
+    let task = session.web_socket_task(server.url());
+    task.receive(recorder.receiver("first"));
+    task.receive(recorder.receiver("second"));
+    task.resume();
+    events.expect(&["open None", "first string whole", "second -1005", "complete -1005"]);
+    server.join();
+}
+
+#[test]
+fn row_d_the_connection_is_reset() {
+    let scene = Scene::open(SessionConfiguration::default(), Peer::reset);
+    scene.expect(&Row {
+        opened: true,
+        waiting: 54,
+        later: 57,
+        close: None,
+        complete: "complete 54",
+        facts: "Completed 0 None Some(54) Some(101)",
+    });
+}
+
+#[test]
+fn row_d_the_connection_is_lost_before_the_opening() {
+    let server = Server::one(|mut peer| {
+        let request = peer.read_request();
+        let answer = Peer::switching_protocols(&request, "");
+        peer.write(&answer[..answer.len() - 1]);
+        peer.stream.shutdown(Shutdown::Write).unwrap();
+        peer.read_to_end();
+    });
+    let mut scene = Scene::new(&server.url(), SessionConfiguration::default());
+    scene.server = Some(server);
+    scene.task.resume();
+    // It never opened: the error repeats as itself.
+    scene.expect(&Row {
+        opened: false,
+        waiting: -1005,
+        later: -1005,
+        close: None,
+        complete: "complete -1005",
+        facts: "Completed 0 None Some(-1005) None",
+    });
+}
+
+/// An address that nobody will connect to.
+fn nowhere() -> Url {
+    Url::parse("ws://127.0.0.1:9/").unwrap()
+}
+
+/// The row of a task that never opened and failed with one number throughout.
+const fn unopened(code: i32, complete: &'static str, facts: &'static str) -> Row {
+    Row { opened: false, waiting: code, later: code, close: None, complete, facts }
+}
+
+#[test]
+fn row_i_the_port_is_refused() {
+    // Bound and not listening: nobody else can have the port meanwhile.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let scene = Scene::new(&Url::parse(&format!("ws://{address}/")).unwrap(), SessionConfiguration::default());
+    let task = scene.task.clone();
+    task.resume();
+    scene.expect(&unopened(-1004, "complete -1004", "Completed 0 None Some(-1004) None"));
+    let error = task.error().unwrap();
+    assert_eq!((error.code(), error.stage()), (ErrorCode::CannotConnectToHost, ErrorStage::Connect));
+    assert_eq!(error.domain(), ErrorDomain::Url);
+    assert_eq!(error.failing_url(), Some(&task.original_request().url));
+    let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    assert_eq!(source.map(std::io::Error::kind), Some(std::io::ErrorKind::ConnectionRefused));
+}
+
+#[test]
+fn row_i_the_name_is_unknown() {
+    // A label of 64 characters is none that the DNS could hold: no server has to be asked.
+    let url = Url::parse(&format!("ws://{}.invalid/", "a".repeat(64))).unwrap();
+    let scene = Scene::new(&url, SessionConfiguration::default());
+    let task = scene.task.clone();
+    task.resume();
+    scene.expect(&unopened(-1003, "complete -1003", "Completed 0 None Some(-1003) None"));
+    assert_eq!(task.error().unwrap().stage(), ErrorStage::Resolve);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn row_i_no_connection_in_time() {
+    // Linux answers no further SYN once the queue of connections that nobody accepts is full.
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, Duration::from_millis(300)) {
+        queued.push(stream);
+        assert!(queued.len() < 100, "the queue never fills");
+    }
+    let mut configuration = SessionConfiguration::default();
+    configuration.timeout_interval_for_request = Duration::from_millis(200);
+    let scene = Scene::new(&Url::parse(&format!("ws://{address}/")).unwrap(), configuration);
+    let task = scene.task.clone();
+    task.resume();
+    scene.expect(&unopened(-1001, "complete -1001", "Completed 0 None Some(-1001) None"));
+    assert_eq!(task.error().unwrap().stage(), ErrorStage::Connect);
+}
+
+#[test]
+fn row_j_the_session_is_invalidated_and_cancelled() {
+    let scene = Scene::open(SessionConfiguration::default(), |mut peer| drop(peer.read_to_end()));
+    let Scene { server, session, task, events, .. } = scene;
+    session.invalidate_and_cancel();
+    events.wait_for("invalid");
+    let log = events.log();
+    assert_eq!(log[log.len() - 3..], ["metrics", "complete -999", "invalid None"]);
+    let failed = |kind: &str| log.iter().filter(|event| event.starts_with(kind) && event.contains(" -999 [")).count();
+    assert_eq!((failed("receive"), failed("send"), failed("ping")), (2, 2, 2), "{log:#?}");
+    assert_eq!(facts(&task), "Completed 0 None Some(-999) Some(101)");
+    server.unwrap().join();
+}
+
+/// A delegate that notes what the task shows whenever it is told something.
+struct Witness(Arc<Recorder>);
+
+impl SessionDelegate for Witness {}
+
+impl TaskDelegate for Witness {
+    fn did_finish_collecting_metrics(&self, _: &UrlSession, task: &SessionTask, _: &urlsession::TaskMetrics) {
+        self.0.note(format!("metrics [{}]", facts(&task.as_web_socket_task().unwrap())));
+    }
+
+    fn did_complete_with_error(&self, _: &UrlSession, task: &SessionTask, error: Option<&UrlError>) {
+        assert_eq!(error.map(UrlError::raw_code), task.error().map(|error| error.raw_code()));
+        self.0.note(format!("complete [{}]", facts(&task.as_web_socket_task().unwrap())));
+    }
+}
+
+impl WebSocketDelegate for Witness {
+    fn did_open_with_protocol(&self, _: &UrlSession, task: &WebSocketTask, _: Option<&str>) {
+        self.0.note(format!("open [{}]", facts(task)));
+    }
+
+    fn did_close_with(&self, _: &UrlSession, task: &WebSocketTask, _: CloseCode, _: Option<&[u8]>) {
+        self.0.note(format!("close [{}]", facts(task)));
+    }
+}
+
+#[test]
+fn delegate_methods_see_the_end_and_the_close_comes_without_a_receive() {
+    type Script = fn(&mut Peer);
+    let scripts: [(Script, Option<&str>, &str); 3] = [
+        (|peer| peer.close(1000, "done"), Some("close"), "Completed 1000 Some(\"done\") None Some(101)"),
+        (|peer| peer.stream.shutdown(Shutdown::Write).unwrap(), None, "Completed 0 None Some(-1005) Some(101)"),
+        (|peer| peer.write(&[0xff]), None, "Completed 0 None Some(100) Some(101)"),
+    ];
+    for (script, close, end) in scripts {
+        let (go, ready) = mpsc::channel::<()>();
+        let server = Server::one(move |mut peer| {
+            peer.open();
+            ready.recv_timeout(support::PATIENCE).unwrap();
+            script(&mut peer);
+            peer.read_to_end();
+        });
+        let (recorder, events) = recorder();
+        let delegate = Arc::new(Witness(recorder));
+        let session = UrlSession::with_delegate(SessionConfiguration::default(), Some(delegate), None);
+        let task = session.web_socket_task(server.url());
+        assert_eq!(facts(&task), "Suspended 0 None None None");
+        task.resume();
+        assert_eq!(events.next(), "open [Running 0 None None Some(101)]");
+        go.send(()).unwrap();
+        for told in close.into_iter().chain(["metrics", "complete"]) {
+            assert_eq!(events.next(), format!("{told} [{end}]"));
+        }
+        server.join();
+    }
+}
+
+#[test]
+fn a_task_ends_once_however_it_ends_twice() {
+    // The server's Close, the end of its stream and two cancels, all at once.
+    for round in 0..20 {
+        let (go, ready) = mpsc::channel::<()>();
+        let scene = Scene::open(SessionConfiguration::default(), move |mut peer| {
+            ready.recv_timeout(support::PATIENCE).unwrap();
+            peer.close(1000, "");
+            let _ = peer.stream.shutdown(Shutdown::Write);
+            peer.read_to_end();
+        });
+        go.send(()).unwrap();
+        let other = scene.task.clone();
+        let canceller = thread::spawn(move || other.cancel());
+        if round % 2 == 0 {
+            scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
+        }
+        canceller.join().unwrap();
+        scene.events.wait_for("complete");
+        let session = &scene.session;
+        let (told, done) = mpsc::channel();
+        session.flush(move || told.send(()).unwrap());
+        done.recv_timeout(support::PATIENCE).unwrap();
+        let log = scene.events.log();
+        let count = |beginning: &str| log.iter().filter(|event| event.starts_with(beginning)).count();
+        assert_eq!((count("complete"), count("metrics")), (1, 1), "{log:#?}");
+        assert_eq!(count("close"), usize::from(log.last().unwrap() == "complete None"), "{log:#?}");
+        assert_eq!((count("receive"), count("send"), count("ping")), (2, 2, 2), "{log:#?}");
+        scene.server.unwrap().join();
+    }
 }

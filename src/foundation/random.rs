@@ -8,11 +8,13 @@ use std::fmt;
 /// How many bytes are drawn at a time: 1,024 mask keys.
 const POOL: usize = 4096;
 
+type Refill = Box<dyn FnMut(&mut [u8]) + Send>;
+
 /// A pool of unpredictable bytes; each is given out once.
 pub struct Random {
     pool: Vec<u8>,
     used: usize,
-    refill: Box<dyn FnMut(&mut [u8]) + Send>,
+    refill: Refill,
 }
 
 impl Random {

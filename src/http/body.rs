@@ -77,11 +77,6 @@ impl BodyReader {
         self.is_complete()
     }
 
-    /// The connection has ended: the body is what has come of it.
-    pub fn end(&mut self) {
-        self.framing = Framing::Complete;
-    }
-
     /// Whether there is nothing more to read; true from the start for a response without a body.
     pub fn is_complete(&self) -> bool {
         matches!(self.framing, Framing::Complete)

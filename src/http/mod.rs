@@ -11,4 +11,4 @@ mod upgrade;
 
 pub use body::BodyReader;
 pub use head::{HeadParser, ResponseHead};
-pub use upgrade::{Offer, check_request, upgrade};
+pub use upgrade::{Offer, check_protocols, check_request, upgrade};

@@ -180,12 +180,19 @@ fn checked<'a>(name: &str, value: &'a str) -> Result<&'a str, UrlError> {
     Ok(value)
 }
 
-/// The subprotocols in the order of preference: RFC 6455 §4.1, item 10. No text shows one: some hold a bearer token.
+/// The subprotocols in the order of preference.
 fn offered_protocols(value: &str) -> Result<Vec<String>, UrlError> {
     if value.is_empty() {
         return Ok(Vec::new());
     }
     let protocols: Vec<&str> = value.split(',').map(tokens::trim).collect();
+    check_protocols(&protocols)?;
+    Ok(protocols.into_iter().map(str::to_owned).collect())
+}
+
+/// Whether subprotocols can be offered: distinct tokens, RFC 6455 §4.1, item 10. Otherwise `BadUrl`. No text shows one:
+/// some hold a bearer token.
+pub fn check_protocols(protocols: &[&str]) -> Result<(), UrlError> {
     let mut seen = HashSet::new();
     for (index, protocol) in protocols.iter().enumerate() {
         if !tokens::is_token(protocol) {
@@ -195,7 +202,7 @@ fn offered_protocols(value: &str) -> Result<Vec<String>, UrlError> {
             return Err(bad(format!("subprotocol {} of {} is offered twice", index + 1, protocols.len())));
         }
     }
-    Ok(protocols.into_iter().map(str::to_owned).collect())
+    Ok(())
 }
 
 fn value<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {

@@ -174,6 +174,7 @@ impl Mailbox {
     }
 
     /// The next call of user code; `None`: nothing can be told now.
+    #[allow(clippy::should_implement_trait, reason = "a mailbox that has nothing now may have something later")]
     pub fn next(&mut self) -> Option<Callback> {
         if let Some(callback) = self.prompt.pop_front() {
             return Some(callback);
@@ -207,6 +208,17 @@ impl Mailbox {
             Telling::Told(_) => false,
             _ => true,
         }
+    }
+
+    /// How many callbacks [`next`](Self::next) would give out now, one after the other.
+    pub fn waiting(&self) -> usize {
+        let messages = self.returned.len() + self.stream.len();
+        let told = match self.telling {
+            Telling::NotYet => messages.min(self.receives.len() + usize::from(self.ended)),
+            Telling::Told(_) => 0,
+            _ => self.receives.len() + 1,
+        };
+        self.prompt.len() + self.failures.len() + told
     }
 
     /// Whether the end has begun to be told: the task reads `Completed`.

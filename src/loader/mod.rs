@@ -316,10 +316,8 @@ impl Loader {
             (Some(_), false) => return,
         };
         self.sends.written(position, env.events);
-        if let Stage::Lingering { until_written: true } = self.stage {
-            if !self.has_output() {
-                self.disconnect();
-            }
+        if matches!(self.stage, Stage::Lingering { until_written: true }) && !self.has_output() {
+            self.disconnect();
         }
     }
 

@@ -237,10 +237,8 @@ impl Loader {
     pub(super) fn pong_timed_out(&mut self, env: &mut Env<'_>) {
         let timeout = self.settings.options.pong_timeout;
         let progress = self.last_written.and_then(|written| written.checked_add(timeout));
-        if let (Some(deadline), true) = (progress, self.has_output()) {
-            if deadline > env.now {
-                return self.timers.start(Timer::Pong, env.now, deadline - env.now);
-            }
+        if let (Some(deadline), true) = (progress.filter(|deadline| *deadline > env.now), self.has_output()) {
+            return self.timers.start(Timer::Pong, env.now, deadline - env.now);
         }
         self.time_out(env, format!("no pong came within {timeout:?} (pong_timeout)"));
     }

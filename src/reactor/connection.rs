@@ -165,6 +165,13 @@ impl Connection {
         self.change(client, |loader, _| loader.end_is_told());
     }
 
+    /// The task is given up before it was started: what fails because of that.
+    pub fn abandon(&mut self) -> Vec<Event> {
+        let mut scratch = Scratch::new();
+        self.state.get_mut().loader.cancel(&mut environment(&mut scratch, Instant::now()));
+        scratch.events
+    }
+
     /// What the road knows.
     pub fn inspect<R>(&self, look: impl FnOnce(&mut Loader) -> R) -> R {
         look(&mut self.state.lock().loader)

@@ -278,10 +278,9 @@ impl EventLoop {
                 return;
             }
         }
-        if let Some(entry) = self.entries.get_mut(token) {
-            if !std::mem::replace(&mut entry.queued, true) {
-                self.ready.push_back(token);
-            }
+        let newly_queued = self.entries.get_mut(token).is_some_and(|entry| !std::mem::replace(&mut entry.queued, true));
+        if newly_queued {
+            self.ready.push_back(token);
         }
     }
 

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use mio::{Poll, Token, Waker};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, MutexGuard};
 
 pub use client::{Client, Delivered, Work};
 pub use connection::{Connection, Cork};
@@ -144,6 +144,11 @@ impl Shared {
             inbox.asleep = false;
         }
         put(&mut inbox);
+        Self::wake(inbox)
+    }
+
+    /// Wakes the thread if it sleeps; one wake-up, however many commands.
+    fn wake(mut inbox: MutexGuard<'_, Inbox>) -> io::Result<()> {
         let waker = if std::mem::take(&mut inbox.asleep) { inbox.waker.clone() } else { None };
         drop(inbox);
         waker.map_or(Ok(()), |waker| waker.wake())
@@ -159,13 +164,7 @@ impl Shared {
         self.corked.lock().push(client);
         // A callback that sends and then blocks must not hold its own message back: the thread has an eye on it.
         if !self.watching.load(Ordering::Acquire) {
-            let mut inbox = self.inbox.lock();
-            if std::mem::take(&mut inbox.asleep) {
-                if let Some(waker) = inbox.waker.clone() {
-                    drop(inbox);
-                    let _ = waker.wake();
-                }
-            }
+            let _ = Self::wake(self.inbox.lock());
         }
     }
 

@@ -193,6 +193,8 @@ pub(super) struct TaskShared {
     priority: AtomicU32,
     /// The session was invalidated before the task was made.
     late: bool,
+    /// Why the task cannot be started.
+    flaw: Option<UrlError>,
     myself: Weak<Self>,
 }
 
@@ -250,6 +252,7 @@ impl TaskShared {
         request: Arc<UrlRequest>,
         connection: Connection,
         late: bool,
+        flaw: Option<UrlError>,
     ) -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
             identifier,
@@ -266,6 +269,7 @@ impl TaskShared {
             description: Mutex::new(None),
             priority: AtomicU32::new(SessionTask::DEFAULT_PRIORITY.to_bits()),
             late,
+            flaw,
             myself: myself.clone(),
         })
     }
@@ -294,7 +298,8 @@ impl TaskShared {
         } else if self.late {
             self.connection.cancel(&client);
         } else {
-            self.connection.start(&client, self.session.tls(&self.request.url));
+            let tls = self.flaw.clone().map_or_else(|| self.session.tls(&self.request.url), Err);
+            self.connection.start(&client, tls);
         }
     }
 
@@ -377,9 +382,7 @@ impl TaskShared {
     /// The one place where what happened becomes a call of user code.
     fn call(&self, callback: Callback) {
         match callback {
-            Callback::Sent(handler, result) => guarded(|| handler(result)),
-            Callback::Received(receive, result) => guarded(|| (receive.handler)(result)),
-            Callback::Pong(handler, result) => guarded(|| handler(result)),
+            Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..) => answer(callback),
             Callback::Informational(response) => {
                 self.tell(Method::DidReceiveInformationalResponse, |delegate, session, task| {
                     delegate.did_receive_informational_response(session, task, &response);
@@ -469,7 +472,7 @@ impl Lane for TaskShared {
     }
 
     fn waiting(&self) -> usize {
-        1
+        self.desk.lock().mailbox.waiting()
     }
 }
 
@@ -480,9 +483,27 @@ impl Work for TaskShared {
 }
 
 impl Drop for TaskShared {
-    /// A task that was never resumed goes with its last handle, and the session no longer waits for it.
+    /// A task that was never resumed goes with its last handle. What was asked of it fails as after a cancel, and the
+    /// session no longer waits for it.
     fn drop(&mut self) {
+        let mailbox = &mut self.desk.get_mut().mailbox;
+        if !mailbox.is_told() {
+            for event in self.connection.abandon() {
+                mailbox.deliver(event);
+            }
+            let handlers: Vec<Callback> = std::iter::from_fn(|| mailbox.next()).collect();
+            self.session.abandoned(handlers);
+        }
         self.session.ended(self.identifier);
+    }
+}
+
+/// Calls the completion handler of a send, a receive or a ping; of anything else there is none.
+pub(super) fn answer(callback: Callback) {
+    match callback {
+        Callback::Sent(handler, result) | Callback::Pong(handler, result) => guarded(|| handler(result)),
+        Callback::Received(receive, result) => guarded(|| (receive.handler)(result)),
+        _ => {}
     }
 }
 

@@ -10,10 +10,11 @@ use parking_lot::Mutex;
 
 use super::delegate::{Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
-use super::task::{SessionTask, TaskShared, guarded};
+use super::task::{SessionTask, TaskShared, answer, guarded};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{SessionConfiguration, UrlError, UrlRequest};
-use crate::loader::{Epoch, Loader, Settings, Tls, client_config};
+use crate::http::check_protocols;
+use crate::loader::{Callback, Epoch, Loader, Settings, Tls, client_config};
 use crate::reactor::{Connection, Reactor, Work};
 
 /// `maximumMessageSize` of a new task, in bytes.
@@ -106,17 +107,18 @@ impl UrlSession {
     /// It never fails here: a request that cannot be sent fails the task at `resume()`. To offer subprotocols use
     /// [`web_socket_task_with_protocols`](Self::web_socket_task_with_protocols) or set `Sec-WebSocket-Protocol`.
     pub fn web_socket_task(&self, with: impl Into<UrlRequest>) -> WebSocketTask {
-        self.0.shared.make_task(with.into())
+        self.0.shared.make_task(with.into(), None)
     }
 
     /// `webSocketTask(with:protocols:)`: the same, and offers subprotocols, the preferred one first. An empty list offers
     /// none.
     pub fn web_socket_task_with_protocols(&self, with: impl Into<UrlRequest>, protocols: &[&str]) -> WebSocketTask {
         let mut request = with.into();
+        let flaw = check_protocols(protocols).err().map(|error| error.with_failing_url(&request.url));
         if !protocols.is_empty() {
             request.set_value(&protocols.join(", "), "Sec-WebSocket-Protocol");
         }
-        self.0.shared.make_task(request)
+        self.0.shared.make_task(request, flaw)
     }
 
     /// `configuration`: a copy; changing it has no effect on the session.
@@ -261,7 +263,8 @@ impl SessionShared {
         self.delegate.lock().clone()
     }
 
-    fn make_task(&self, request: UrlRequest) -> WebSocketTask {
+    /// `flaw`: why the task cannot be started.
+    fn make_task(&self, request: UrlRequest, flaw: Option<UrlError>) -> WebSocketTask {
         let request = Arc::new(request);
         let settings = Settings {
             request: Arc::clone(&request),
@@ -278,7 +281,7 @@ impl SessionShared {
             registry.last_identifier += 1;
             let identifier = registry.last_identifier;
             let late = registry.end != End::Open;
-            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), request, connection, late);
+            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), request, connection, late, flaw);
             if !late {
                 registry.tasks.insert(identifier, Arc::downgrade(&task));
             }
@@ -324,6 +327,16 @@ impl SessionShared {
         self.finish_if_done(registry);
     }
 
+    /// The handlers of a task that was given up before it was resumed.
+    pub(super) fn abandoned(&self, handlers: Vec<Callback>) {
+        let is_handler = |callback: &Callback| {
+            matches!(callback, Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..))
+        };
+        if handlers.iter().any(is_handler) {
+            self.announce(Box::new(move || handlers.into_iter().for_each(answer)));
+        }
+    }
+
     fn invalidate(&self) {
         if self.everlasting {
             return;
@@ -363,7 +376,7 @@ impl SessionShared {
     }
 
     /// Runs something on the delegate queue, behind what the session announced before.
-    fn announce(&self, announcement: Box<dyn FnOnce() + Send>) {
+    fn announce(&self, announcement: Announcement) {
         let schedule = {
             let mut state = self.announcements.state.lock();
             state.waiting.push_back((announcement, self.myself.upgrade()));
@@ -380,6 +393,8 @@ impl SessionShared {
     }
 }
 
+type Announcement = Box<dyn FnOnce() + Send>;
+
 /// What the session itself tells, in order.
 struct Announcements {
     session: Weak<SessionShared>,
@@ -389,7 +404,7 @@ struct Announcements {
 #[derive(Default)]
 struct AnnouncementsState {
     /// Each with the session, which lives until it is told.
-    waiting: VecDeque<(Box<dyn FnOnce() + Send>, Option<Arc<SessionShared>>)>,
+    waiting: VecDeque<(Announcement, Option<Arc<SessionShared>>)>,
     scheduled: bool,
 }
 

@@ -204,13 +204,13 @@ pub fn control_payload(frame: &[u8]) -> Vec<u8> {
     payload
 }
 
-/// As much of a Close's reason as a frame can hold: 123 bytes, and no part of a character (§5.5.1).
+/// As much of a Close's reason as a frame can hold: 123 bytes of UTF-8, and no part of a character (§5.5.1, §7.1.6).
 pub fn cut_reason(reason: &[u8]) -> &[u8] {
-    let Some(cut) = reason.get(..CLOSE_REASON) else { return reason };
-    let is_continuation = |index: usize| reason.get(index).is_some_and(|byte| byte & 0xc0 == 0x80);
-    // A character has at most 3 bytes behind its first. Where there are more, this is no UTF-8 and has no boundary.
-    let boundary = (CLOSE_REASON - 3..=CLOSE_REASON).rev().find(|index| !is_continuation(*index));
-    boundary.and_then(|boundary| reason.get(..boundary)).unwrap_or(cut)
+    let cut = reason.get(..CLOSE_REASON).unwrap_or(reason);
+    match simdutf8::compat::from_utf8(cut) {
+        Ok(text) => text.as_bytes(),
+        Err(error) => cut.get(..error.valid_up_to()).unwrap_or_default(),
+    }
 }
 
 /// The payload of a Close frame: empty without a code, and for a code that must not be on the wire (§7.4.1).
@@ -276,8 +276,9 @@ mod tests {
                 assert!(reason.as_bytes().starts_with(cut));
             }
         }
-        // No UTF-8, no boundary.
-        assert_eq!(cut_reason(&[0x80; 200]).len(), 123);
+        // What is no UTF-8 must not be on the wire.
+        assert_eq!(cut_reason(&[0x80; 200]), b"");
+        assert_eq!(cut_reason(b"as far as here\xff, not there"), b"as far as here");
     }
 
     #[test]

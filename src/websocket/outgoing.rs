@@ -13,6 +13,8 @@ use crate::foundation::{CloseCode, Message, Random};
 const LONG: usize = 16 * 1024;
 /// Short messages share a buffer until it is this long.
 const CHUNK: usize = 64 * 1024;
+/// How many pongs wait to be written before it is a flood.
+const PONGS: usize = 16;
 
 /// What waits to be written.
 ///
@@ -26,8 +28,10 @@ pub struct Outgoing {
     parts: VecDeque<Part>,
     /// The frames of short messages behind all `parts`.
     tail: Vec<u8>,
-    /// The payload of the latest pong.
-    pong: Option<Vec<u8>>,
+    /// The payloads of the pongs, the oldest first; of a flood the latest only.
+    pongs: VecDeque<Vec<u8>>,
+    /// More than [`PONGS`] waited at a time, and not all has been written since.
+    flooded: bool,
     /// The payload of the latest urgent ping.
     urgent_ping: Option<Vec<u8>>,
     closing: Closing,
@@ -84,12 +88,16 @@ impl Outgoing {
         }
     }
 
-    /// A pong, of at most 125 bytes (more is cut off). It replaces one that has not begun to leave: only the latest ping
-    /// needs its answer (§5.5.3), and a flood of them costs no more than one.
+    /// A pong, of at most 125 bytes (more is cut off). Where more pings come than can be answered, it replaces all that have
+    /// not begun to leave: only the latest ping needs its answer (§5.5.3), and a flood of them costs no more than one.
     pub fn pong(&mut self, mut payload: Vec<u8>) {
         if !self.is_closed() {
             payload.truncate(CONTROL_PAYLOAD);
-            self.pong = Some(payload);
+            self.flooded |= self.pongs.len() >= PONGS;
+            if self.flooded {
+                self.pongs.clear();
+            }
+            self.pongs.push_back(payload);
         }
     }
 
@@ -143,6 +151,7 @@ impl Outgoing {
         for part in output.into_parts().into_iter().rev() {
             self.take_back(part);
         }
+        self.flooded &= !self.pongs.is_empty();
         if matches!(self.closing, Closing::Now(_)) {
             self.drop_data();
         }
@@ -160,7 +169,7 @@ impl Outgoing {
         !self.is_out
             && self.parts.is_empty()
             && self.tail.is_empty()
-            && self.pong.is_none()
+            && self.pongs.is_empty()
             && self.urgent_ping.is_none()
             && matches!(self.closing, Closing::NotAsked | Closing::Written)
     }
@@ -199,10 +208,7 @@ impl Outgoing {
             may_follow = !matches!(&begun, Part::Long(message) if !message.is_last_fragment());
             output.push(begun);
         }
-        if self.is_closed() {
-            return;
-        }
-        if let Some(payload) = self.pong.take() {
+        for payload in mem::take(&mut self.pongs) {
             output.push(control(FrameKind::Pong, &payload, random));
         }
         if let Some(payload) = self.urgent_ping.take() {
@@ -234,7 +240,7 @@ impl Outgoing {
     fn take_back(&mut self, part: Part) {
         if part.is_begun() {
             if matches!(&part, Part::Frames(Frames { kind: FrameKind::Close, .. })) {
-                // Its frame ends the stream, whatever was asked for meanwhile.
+                // Nothing follows it, whatever was asked for meanwhile.
                 *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Begun, ..Self::default() };
             }
             self.parts.push_front(part);
@@ -242,7 +248,10 @@ impl Outgoing {
         }
         match part {
             Part::Frames(Frames { kind: FrameKind::Pong, bytes, .. }) => {
-                self.pong.get_or_insert_with(|| frame::control_payload(&bytes));
+                // Behind it stand those that came meanwhile.
+                if self.pongs.is_empty() || (!self.flooded && self.pongs.len() < PONGS) {
+                    self.pongs.push_front(frame::control_payload(&bytes));
+                }
             }
             Part::Frames(Frames { kind: FrameKind::Ping, bytes, .. }) => {
                 self.urgent_ping.get_or_insert_with(|| frame::control_payload(&bytes));

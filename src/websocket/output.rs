@@ -137,7 +137,8 @@ impl Part {
     pub fn cut_behind_frame(self) -> Option<Self> {
         match self {
             Self::Frames(frames) => frames.cut_behind_frame().map(Self::Frames),
-            Self::Long(message) => message.cut_behind_frame().map(Self::Long),
+            // What follows its fragment is given up when the fragment has left.
+            Self::Long(_) => self.is_begun().then_some(self),
         }
     }
 }
@@ -250,11 +251,5 @@ impl LongMessage {
         let payload = self.payload.get(self.start..self.start + payload_len).unwrap_or_default();
         let of_payload = written.saturating_sub(header.len());
         [header.get(*written..).unwrap_or_default(), payload.get(of_payload..).unwrap_or_default()]
-    }
-
-    fn cut_behind_frame(mut self) -> Option<Self> {
-        let fragment = self.fragment.as_ref().filter(|fragment| fragment.written > 0)?;
-        self.payload.truncate(self.start + fragment.payload_len);
-        Some(self)
     }
 }

@@ -75,16 +75,9 @@ impl Drop for HandedOver {
             }
         };
         let mut state = self.shared.state.lock();
-        let dropped = if state.closed {
-            // Nothing will arrive any more.
-            lane
-        } else {
-            state.refused.extend(lane);
-            None
-        };
+        state.refused.extend(lane);
         state.end_handing_over(ticket);
         self.shared.finish(&mut state, Finished { ticket, ran: 0, again: None });
         self.shared.start_waiting(state, usize::MAX);
-        caught(|| drop(dropped));
     }
 }

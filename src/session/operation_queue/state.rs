@@ -209,17 +209,11 @@ impl Shared {
         }
     }
 
-    /// The last handle is gone: what can still run does so, what cannot is dropped, then the threads end.
+    /// The last handle is gone: what can still run does so, then the threads end.
     pub(super) fn close(self: &Arc<Self>) {
         let mut state = self.state.lock();
         state.closed = true;
-        let stuck = state.suspended || state.max == 0;
-        let dropped = if stuck { mem::take(&mut state.waiting) } else { VecDeque::new() };
-        let refused = mem::take(&mut state.refused);
         self.start_waiting(state, usize::MAX);
-        for job in dropped.into_iter().chain(refused.into_iter().map(Job::Lane)) {
-            caught(|| drop(job));
-        }
     }
 }
 
@@ -253,6 +247,16 @@ impl State {
 
     pub(super) fn is_finished(&self) -> bool {
         self.running == 0 && self.waiting.is_empty()
+    }
+}
+
+impl Drop for State {
+    /// Drops what nobody could start: of the closures of the user, none shall keep another from being dropped.
+    fn drop(&mut self) {
+        let refused = mem::take(&mut self.refused).into_iter().map(Job::Lane);
+        for job in mem::take(&mut self.waiting).into_iter().chain(refused) {
+            caught(|| drop(job));
+        }
     }
 }
 

@@ -63,7 +63,8 @@ impl Gate {
         let (open, opened) = mpsc::channel::<()>();
         let operation = move || {
             let _ = enter.send(());
-            let _ = opened.recv_timeout(BOUND);
+            // Longer than anybody waits for what the gate holds up.
+            let _ = opened.recv_timeout(BOUND * 3);
         };
         (Self { entered, open: Some(open) }, operation)
     }

@@ -59,7 +59,7 @@ fn pending_callbacks_are_counted_and_run_whatever_the_batch() {
     }
     queue.add_operation(|| panic!("on purpose"));
     assert_eq!(queue.operation_count(), 8);
-    assert_eq!(queue.run_pending(), 8);
+    assert_eq!(queue.run_pending(), 8, "of two at a time");
     assert_eq!(done.load(SeqCst), 7);
 }
 
@@ -162,7 +162,9 @@ fn run_until_sees_what_changes_without_the_queue() {
             eventually("the caller sleeps", || watching.shared().state.lock().watchers == 1);
             doing.store(true, SeqCst);
         });
-        assert!(queue.run_until(far(), || done.load(SeqCst)));
+        let deadline = far();
+        assert!(queue.run_until(deadline, || done.load(SeqCst)));
+        assert!(Instant::now() < deadline, "long before it");
         other.join().unwrap();
     }
 }
@@ -233,6 +235,22 @@ fn the_wake_hook_tells_of_callbacks_that_were_left() {
         ran += queue.run_pending();
     }
     assert!(calls.try_recv().is_err());
+}
+
+#[test]
+fn the_wake_hook_tells_once_of_what_arrives_while_the_queue_is_pumped() {
+    fn again(queue: OperationQueue) {
+        queue.clone().add_operation(move || again(queue));
+    }
+    let (queue, _turn) = main_queue();
+    let (hook, calls) = mpsc::channel();
+    queue.set_wake_hook(move || hook.send(()).unwrap());
+    again(queue.clone());
+    for _ in 0..10 {
+        next(&calls);
+        assert!(calls.try_recv().is_err(), "a loop that answers each call would never catch up");
+        assert_eq!(queue.run_pending(), 1);
+    }
 }
 
 #[test]
