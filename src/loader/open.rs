@@ -121,7 +121,7 @@ impl Loader {
             match decoder.decode(input) {
                 Ok(Some(incoming)) => self.incoming(env, incoming),
                 Ok(None) => return *input = &[],
-                Err(violation) => self.violated(env, &violation),
+                Err(violation) => self.violated(env, violation),
             }
         }
     }
@@ -140,7 +140,7 @@ impl Loader {
         match decoder.payload_received(buffer, count) {
             Ok(Some(incoming)) => self.incoming(env, incoming),
             Ok(None) => {}
-            Err(violation) => self.violated(env, &violation),
+            Err(violation) => self.violated(env, violation),
         }
     }
 
@@ -179,13 +179,15 @@ impl Loader {
     }
 
     /// The server broke the protocol, or its message is too long: it is told so, and the task ends.
-    fn violated(&mut self, env: &mut Env<'_>, violation: &Violation) {
-        self.outgoing.close_now(Some(violation.close_code()), cut_reason(violation.to_string().as_bytes()));
+    fn violated(&mut self, env: &mut Env<'_>, violation: Violation) {
+        let close_code = violation.close_code();
         let code = match violation.kind() {
             ViolationKind::TooLong => ErrorCode::MessageTooLong,
             ViolationKind::Framing | ViolationKind::Text => ErrorCode::ProtocolError,
         };
-        let error = UrlError::new(code, ErrorStage::Open, violation.to_string());
+        let reason = violation.into_reason();
+        self.outgoing.close_now(Some(close_code), cut_reason(reason.as_bytes()));
+        let error = UrlError::new(code, ErrorStage::Open, reason);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, true);
     }

@@ -29,6 +29,6 @@ pub struct Delivered {
 
 /// Something that runs on the reactor thread between two events: the callbacks of an immediate queue.
 pub trait Work: Send + Sync {
-    /// Runs it, or a bounded part of it; whether there is more.
-    fn run(self: Arc<Self>) -> bool;
+    /// Runs it, or a bounded part of it; what is left is posted again.
+    fn run(self: Arc<Self>);
 }

@@ -12,7 +12,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::client::{Client, Work};
+use super::client::Client;
 use super::connection::After;
 use super::{Command, Cork, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
@@ -111,8 +111,13 @@ impl EventLoop {
         drop(inbox);
         let mut timeout = self.timers.first().map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
         // Callbacks run or are about to: what they send may need this thread, if they block.
-        let watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
+        let mut watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
         self.shared.watching.store(watching, Ordering::Release);
+        // Whoever corked a connection since the last look, and saw this thread awake or watching, has not woken it.
+        if !watching && !self.shared.corked.lock().is_empty() {
+            watching = true;
+            self.shared.watching.store(true, Ordering::Release);
+        }
         if watching {
             timeout = Some(timeout.map_or(CORK_DELAY, |timeout| timeout.min(CORK_DELAY)));
         }
@@ -347,8 +352,9 @@ impl EventLoop {
                 return;
             }
             let cork = Cork::new(&self.shared);
-            let more: Vec<Arc<dyn Work>> = work.into_iter().filter(|work| Arc::clone(work).run()).collect();
-            self.shared.inbox.lock().work.extend(more);
+            for work in work {
+                work.run();
+            }
             drop(cork);
             // They have run, and what they sent is written.
             self.shared.scheduled.store(false, Ordering::Relaxed);

@@ -414,7 +414,11 @@ impl TaskShared {
         let own = self.delegate.lock().clone();
         for delegate in own.into_iter().chain(self.session.delegate()) {
             let mut implemented = true;
-            guarded(|| implemented = implements(method, || call(&*delegate, &session, &task)));
+            guarded(|| {
+                // Moved in here: it may be the last reference, and what its drop throws ends here, too.
+                let delegate = delegate;
+                implemented = implements(method, || call(&*delegate, &session, &task));
+            });
             if implemented {
                 return;
             }
@@ -424,7 +428,7 @@ impl TaskShared {
     /// `did_complete_with_error` has run: what was kept for it is let go.
     fn completed(&self) {
         let delegate = self.delegate.lock().take();
-        drop(delegate);
+        guarded(|| drop(delegate));
         if let Some(client) = self.client() {
             self.connection.end_is_told(&client);
         }
@@ -457,12 +461,7 @@ impl Client for TaskShared {
     }
 
     fn schedule(self: Arc<Self>) {
-        let session = Arc::clone(&self.session);
-        if session.queue.is_immediate() {
-            session.reactor.post(self);
-        } else {
-            session.queue.schedule(self);
-        }
+        Arc::clone(&self.session).enqueue(self);
     }
 }
 
@@ -477,8 +476,10 @@ impl Lane for TaskShared {
 }
 
 impl Work for TaskShared {
-    fn run(self: Arc<Self>) -> bool {
-        self.run_callbacks().again
+    fn run(self: Arc<Self>) {
+        if self.run_callbacks().again {
+            Client::schedule(self);
+        }
     }
 }
 
@@ -507,7 +508,12 @@ pub(super) fn answer(callback: Callback) {
     }
 }
 
-/// Calls user code. A panic ends there; the thread's panic hook has reported it.
+/// Calls user code, or drops what is the user's. A panic ends there; the thread's panic hook has reported it.
 pub(super) fn guarded(call: impl FnOnce()) {
-    let _ = catch_unwind(AssertUnwindSafe(call));
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
+        // What was thrown may throw again when it is dropped.
+        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            std::mem::forget(second);
+        }
+    }
 }

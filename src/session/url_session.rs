@@ -329,9 +329,8 @@ impl SessionShared {
 
     /// The handlers of a task that was given up before it was resumed.
     pub(super) fn abandoned(&self, handlers: Vec<Callback>) {
-        let is_handler = |callback: &Callback| {
-            matches!(callback, Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..))
-        };
+        let is_handler =
+            |callback: &Callback| matches!(callback, Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..));
         if handlers.iter().any(is_handler) {
             self.announce(Box::new(move || handlers.into_iter().for_each(answer)));
         }
@@ -369,7 +368,7 @@ impl SessionShared {
             });
         }
         let delegate = self.delegate.lock().take();
-        drop(delegate);
+        guarded(|| drop(delegate));
         *self.tls.lock() = None;
         self.reactor.retire();
         self.queue.release_idle_threads();
@@ -382,13 +381,19 @@ impl SessionShared {
             state.waiting.push_back((announcement, self.myself.upgrade()));
             !std::mem::replace(&mut state.scheduled, true)
         };
-        if schedule {
-            let announcements = Arc::clone(&self.announcements);
-            if self.queue.is_immediate() {
-                self.reactor.post(announcements);
-            } else {
-                self.queue.schedule(announcements);
-            }
+        if let (true, Some(session)) = (schedule, self.myself.upgrade()) {
+            session.enqueue(Arc::clone(&self.announcements));
+        }
+    }
+
+    /// Puts callbacks on the delegate queue; those of an immediate queue go to the reactor, unless it is suspended.
+    pub(super) fn enqueue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>) {
+        if !self.queue.is_immediate() {
+            self.queue.schedule(callbacks);
+        } else if self.queue.is_suspended() {
+            self.queue.clone().schedule(Arc::new(Held { session: self, work: callbacks }));
+        } else {
+            self.reactor.post(callbacks);
         }
     }
 }
@@ -430,12 +435,32 @@ impl Lane for Announcements {
     }
 
     fn waiting(&self) -> usize {
-        self.state.lock().waiting.len().max(1)
+        self.state.lock().waiting.len()
     }
 }
 
 impl Work for Announcements {
-    fn run(self: Arc<Self>) -> bool {
-        self.run_one().again
+    fn run(self: Arc<Self>) {
+        let session = self.session.upgrade();
+        if let (true, Some(session)) = (self.run_one().again, session) {
+            session.enqueue(self);
+        }
+    }
+}
+
+/// Callbacks that a suspended immediate queue keeps. The reactor gets them when the queue is resumed.
+struct Held {
+    session: Arc<SessionShared>,
+    work: Arc<dyn Work>,
+}
+
+impl Lane for Held {
+    fn run(self: Arc<Self>) -> LaneRun {
+        self.session.reactor.post(Arc::clone(&self.work));
+        LaneRun { ran: 0, again: false }
+    }
+
+    fn waiting(&self) -> usize {
+        1
     }
 }

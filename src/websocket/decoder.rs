@@ -9,8 +9,11 @@ use super::utf8::Malformed;
 use super::violation::Violation;
 use crate::foundation::{CloseCode, Message};
 
-/// How many frames a message may have. Each costs the peer two bytes only, and time to everybody.
-const MAXIMUM_FRAMES: u32 = 16_384;
+/// How many short frames a message may have. Each costs the peer two bytes only, and time to everybody; longer frames are
+/// limited by the size of the message.
+const MAXIMUM_SHORT_FRAMES: u32 = 16_384;
+/// A frame with a smaller payload than this is short. There are servers that send megabytes in frames of 64 bytes.
+const SHORT_FRAME: u64 = 64;
 /// What must be missing of a frame for its message to be read into directly.
 const DIRECT: usize = 16 * 1024;
 
@@ -58,7 +61,7 @@ const NEXT_FRAME: Position = Position::Header { bytes: [0; SERVER_HEADER], size:
 /// A message that has begun.
 struct Incomplete {
     payload: Payload,
-    frames: u32,
+    short_frames: u32,
 }
 
 /// A message that is being received, taken out of its [`Decoder`] to be read into.
@@ -209,11 +212,13 @@ impl Decoder {
             *input = after;
             return whole_message(opcode, payload).map(Some);
         }
-        let message =
-            self.message.get_or_insert_with(|| Incomplete { payload: Payload::new(opcode == Opcode::Text), frames: 0 });
-        message.frames += 1;
-        if message.frames > MAXIMUM_FRAMES {
-            return Err(Violation::too_long(format!("a message has more than {MAXIMUM_FRAMES} frames")));
+        let new = || Incomplete { payload: Payload::new(opcode == Opcode::Text), short_frames: 0 };
+        let message = self.message.get_or_insert_with(new);
+        message.short_frames += u32::from(length < SHORT_FRAME);
+        if message.short_frames > MAXIMUM_SHORT_FRAMES {
+            return Err(Violation::too_long(format!(
+                "a message has more than {MAXIMUM_SHORT_FRAMES} frames of less than {SHORT_FRAME} bytes"
+            )));
         }
         self.position = Position::Data { is_last, rest };
         Ok(None)

@@ -235,12 +235,12 @@ impl OperationQueue {
         self.shared().set_wake_hook(Arc::new(hook));
     }
 
-    /// Puts a lane at the end of the line. Not for a queue that [is immediate](OperationQueue::is_immediate).
+    /// Puts a lane at the end of the line. A queue that [is immediate](OperationQueue::is_immediate) runs it here and now,
+    /// or, while it is suspended, on the thread that resumes it.
     ///
     /// To be called without a lock held that a callback may want: this calls the application's executor, which may run
     /// the lane at once, and its wake hook.
     pub(crate) fn schedule(&self, lane: Arc<dyn Lane>) {
-        debug_assert!(!self.is_immediate(), "the owner of an immediate queue runs its callbacks");
         self.shared().push(Job::Lane(lane));
     }
 

@@ -405,8 +405,8 @@ fn the_limit_may_change_inside_a_message() {
 }
 
 #[test]
-fn a_message_has_a_limited_number_of_frames() {
-    for payload in [b"".as_slice(), b"x"] {
+fn a_message_has_a_limited_number_of_short_frames() {
+    for payload in [b"".as_slice(), b"x", &[b'x'; 63]] {
         let mut decoder = Decoder::new(0);
         let mut events = Events::default();
         let mut frames = 1;
@@ -426,6 +426,11 @@ fn a_message_has_a_limited_number_of_frames() {
     bytes.extend(frame(0x80, b"x"));
     let expected = text(&"x".repeat(16_384));
     assert_eq!(decoded(0, [bytes.repeat(2).as_slice()]), (vec![expected.clone(), expected], None));
+    // Longer frames are limited by the size of the message alone.
+    let mut bytes = frame(0x02, &[0; 64]);
+    bytes.extend(frame(0x00, &[0; 64]).repeat(65_534));
+    bytes.extend(frame(0x80, &[0; 64]));
+    assert_eq!(decoded(0, [bytes.as_slice()]), (vec![data(&[0; 64 * 65_536])], None));
 }
 
 #[test]
