@@ -1,4 +1,121 @@
-//! Apple's `URLSessionWebSocketTask` for every platform.
+//! Apple's `URLSessionWebSocketTask` for every platform: a WebSocket client with completion handlers and delegates, without
+//! an async runtime.
+//!
+//! Types, methods and arguments have Apple's names in Rust's spelling, and what a program is told comes in the order in
+//! which it came there. The documentation of each item begins with its Swift name.
+//!
+//! ```no_run
+//! use urlsession::{Url, UrlSession};
+//!
+//! let task = UrlSession::shared().web_socket_task(Url::parse("wss://example.com/feed").unwrap());
+//! task.receive(|message| println!("{message:?}"));
+//! task.send("Hello", |result| println!("{result:?}"));
+//! task.resume();
+//! # std::thread::park();
+//! ```
+//!
+//! A task is made by a [`UrlSession`], does nothing until [`resume`](SessionTask::resume), and ends exactly once. What is sent
+//! or asked for before the socket is open waits and then happens in order; every completion handler is called exactly once.
+//! The same calls exist as futures ([`send_async`](WebSocketTask::send_async) and others), for any executor.
+//!
+//! # Delegates
+//!
+//! A delegate is told of the opening, of the close, and of the end. It implements the three traits that are Apple's three
+//! protocols; each method has a default. One delegate serves the session, and a task may have one of its own, which is
+//! asked first.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use urlsession::{
+//!     CloseCode, Message, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate, Url, UrlError, UrlSession,
+//!     WebSocketDelegate, WebSocketTask,
+//! };
+//!
+//! struct Feed;
+//!
+//! impl SessionDelegate for Feed {}
+//!
+//! impl TaskDelegate for Feed {
+//!     fn did_complete_with_error(&self, _session: &UrlSession, _task: &SessionTask, error: Option<&UrlError>) {
+//!         println!("over: {error:?}");
+//!     }
+//! }
+//!
+//! impl WebSocketDelegate for Feed {
+//!     fn did_open_with_protocol(&self, _session: &UrlSession, task: &WebSocketTask, _protocol: Option<&str>) {
+//!         next(task);
+//!     }
+//! }
+//!
+//! fn next(task: &WebSocketTask) {
+//!     let again = task.clone();
+//!     task.receive(move |message| match message {
+//!         Ok(Message::String(text)) if text == "bye" => again.cancel_with(CloseCode::NORMAL_CLOSURE, None),
+//!         Ok(message) => {
+//!             println!("{message:?}");
+//!             next(&again);
+//!         }
+//!         // The delegate hears of the end.
+//!         Err(_) => {}
+//!     });
+//! }
+//!
+//! let session = UrlSession::with_delegate(SessionConfiguration::default(), Some(Arc::new(Feed)), None);
+//! session.web_socket_task(Url::parse("wss://example.com/feed").unwrap()).resume();
+//! # std::thread::park();
+//! ```
+//!
+//! # Queues
+//!
+//! Delegate methods and completion handlers run on the session's delegate queue: a serial one of its own, or an
+//! [`OperationQueue`] that the program gives it, with threads, with the application's executor behind it, or pumped by the
+//! application's main loop. One task's callbacks come one at a time and in order on each of them. A callback may call
+//! everything, and may block; it then holds up its own queue and nothing else. Panics end in the callback.
+//!
+//! # Errors
+//!
+//! A [`UrlError`] has Apple's [code](UrlError::code) and number, the same on every platform, and beyond that the
+//! [stage](UrlError::stage) that failed, the [reason](UrlError::reason) in words, the server's
+//! [answer](UrlError::response) where it refused, and what lay [underneath](std::error::Error::source).
+//!
+//! | | |
+//! |---|---|
+//! | the server closed with a Close frame | no error of the task; what waits fails with [`NotConnected`](ErrorCode::NotConnected) |
+//! | the caller cancelled | [`Cancelled`](ErrorCode::Cancelled); after `cancel_with` the task itself has no error |
+//! | the connection was lost | [`NetworkConnectionLost`](ErrorCode::NetworkConnectionLost), [`ConnectionReset`](ErrorCode::ConnectionReset), … |
+//! | a timer ran out | [`TimedOut`](ErrorCode::TimedOut) |
+//! | the server refused the upgrade | [`BadServerResponse`](ErrorCode::BadServerResponse) |
+//! | the server broke the protocol | [`ProtocolError`](ErrorCode::ProtocolError) |
+//! | a message is too large | [`MessageTooLong`](ErrorCode::MessageTooLong) |
+//! | no connection, no trust, no such name | [`CannotConnectToHost`](ErrorCode::CannotConnectToHost), [`ServerCertificateUntrusted`](ErrorCode::ServerCertificateUntrusted), [`CannotFindHost`](ErrorCode::CannotFindHost), … |
+//!
+//! # Limits
+//!
+//! | | default | |
+//! |---|---|---|
+//! | size of a message received | below 1 MiB | [`set_maximum_message_size`](WebSocketTask::set_maximum_message_size) |
+//! | frames of less than 64 bytes of a message received | 16,384 | |
+//! | bytes read ahead without a receive | as a message | |
+//! | bytes that wait to be sent | none | [`maximum_send_queue`](WebSocketOptions::maximum_send_queue) |
+//! | the way to the open socket stands still | 60 s | [`timeout_interval_for_request`](SessionConfiguration::timeout_interval_for_request) |
+//! | the whole task | 7 days | [`timeout_interval_for_resource`](SessionConfiguration::timeout_interval_for_resource) |
+//! | wait for the server's Close | 10 s | [`close_timeout`](WebSocketOptions::close_timeout) |
+//! | wait for a pong of the keep-alive, which is off | 20 s | [`pong_timeout`](WebSocketOptions::pong_timeout), [`ping_interval`](WebSocketOptions::ping_interval) |
+//! | heads of the server's answer | 64 KiB in all, 128 fields each | |
+//! | body of a refusal | the first 64 KiB | |
+//! | head of the request | 64 KiB | |
+//!
+//! # Features
+//!
+//! - `ring` (default) or `aws-lc-rs`: the cryptography of TLS. With both, aws-lc-rs is used.
+//! - `platform-roots`: `RootCertificates::platform`, the operating system's own root certificates.
+//!
+//! # Not yet
+//!
+//! permessage-deflate, redirects, cookies, authentication, challenges about the server's certificate, client certificates,
+//! proxies, racing of addresses, waiting for connectivity, and the metrics that belong to those. Their items say so, and
+//! have no effect.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod foundation;
@@ -30,3 +147,8 @@ pub mod internals {
     pub use crate::loader::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Settings, client_config};
     pub use crate::websocket::{Decoder, Incoming, Outgoing, Violation, ViolationKind};
 }
+
+/// The program in the README compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

@@ -36,7 +36,7 @@ impl Loader {
         };
         self.tls_config = tls;
         self.timers.start(Timer::Resource, env.now, self.settings.resource_timeout);
-        self.timers.start(Timer::Request, env.now, self.settings.request_timeout);
+        self.start_clock(Timer::Request, env.now, self.settings.request_timeout);
         self.resolve(env);
     }
 

@@ -48,8 +48,10 @@ pub enum Event {
     /// The end of the task is known. Behind it come what fails because of it, [`Event::DiscardUnread`], and the failures of
     /// later calls.
     End(Box<End>),
-    /// Messages that nobody took are dropped: the task was cancelled, or they stood before its end for too long.
+    /// Messages that nobody took are dropped: the task was cancelled.
     DiscardUnread,
+    /// Messages stand before the end for too long: if nobody is about to take them, they are dropped.
+    UnreadDue,
 }
 
 impl fmt::Debug for Event {
@@ -63,6 +65,7 @@ impl fmt::Debug for Event {
             Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
             Self::End(end) => formatter.debug_tuple("End").field(end).finish(),
             Self::DiscardUnread => formatter.write_str("DiscardUnread"),
+            Self::UnreadDue => formatter.write_str("UnreadDue"),
         }
     }
 }

@@ -76,22 +76,34 @@ enum Item {
 enum Telling {
     /// There is no end, or it waits behind messages.
     NotYet,
-    /// Receives that wait fail; then come the close, the metrics and the completion.
-    Receives(Box<End>),
-    Close(Box<End>),
-    Metrics(Box<End>),
-    Complete(Box<End>),
+    /// What failed before this step is told first, and nothing that failed since: a handler that asks again whenever it
+    /// fails cannot hold the end back.
+    Step { step: Step, end: Box<End>, due: Option<usize> },
     /// Everything is told; later calls fail with this.
     Told(UrlError),
+}
+
+/// A part of the end.
+#[derive(Clone, Copy)]
+enum Step {
+    Close,
+    Metrics,
+    Complete,
 }
 
 /// The mailbox of one task.
 pub struct Mailbox {
     prompt: VecDeque<Callback>,
-    /// Sends and pings that fail because of the end.
+    /// What fails because of the end.
     failures: VecDeque<Callback>,
     /// The end is known; it stands in `stream`, or is told.
     ended: bool,
+    /// A handler was told of the end.
+    showed_end: bool,
+    /// A message was taken since the session last looked.
+    taken: bool,
+    /// Messages that nobody took are not wanted any more.
+    discarding: bool,
     /// Messages that a receive took and whose receiver was gone, by the number of that receive: first of all.
     returned: BTreeMap<u64, Message>,
     stream: VecDeque<Item>,
@@ -111,6 +123,9 @@ impl Default for Mailbox {
             prompt: VecDeque::new(),
             failures: VecDeque::new(),
             ended: false,
+            showed_end: false,
+            taken: false,
+            discarding: false,
             returned: BTreeMap::new(),
             stream: VecDeque::new(),
             receives: VecDeque::new(),
@@ -127,6 +142,7 @@ impl Mailbox {
     /// Takes what happened.
     pub fn deliver(&mut self, event: Event) {
         match event {
+            Event::Message(_) if self.discarding => {}
             Event::Message(message) => {
                 self.unread += message.len() + MESSAGE_OVERHEAD;
                 self.stream.push_back(Item::Message(message));
@@ -141,6 +157,9 @@ impl Mailbox {
                 self.stream.push_back(Item::End(end));
             }
             Event::DiscardUnread => self.discard_unread(),
+            // Whoever takes messages, or waits for one, gets those that came.
+            Event::UnreadDue if std::mem::take(&mut self.taken) || !self.receives.is_empty() => {}
+            Event::UnreadDue => self.discard_unread(),
         }
     }
 
@@ -149,13 +168,15 @@ impl Mailbox {
         let number = self.next_receive;
         self.next_receive += 1;
         let receive = Receive { number, handler: handler(number) };
-        match &self.telling {
-            Telling::Told(error) => {
-                let error = error.clone();
-                self.prompt.push_back(Callback::Received(receive, Err(error)));
+        let error = match &self.telling {
+            Telling::NotYet => {
+                self.receives.push_back(receive);
+                return number;
             }
-            _ => self.receives.push_back(receive),
-        }
+            Telling::Step { end, .. } => end.later.clone(),
+            Telling::Told(error) => error.clone(),
+        };
+        self.failures.push_back(Callback::Received(receive, Err(error)));
         number
     }
 
@@ -167,7 +188,7 @@ impl Mailbox {
 
     /// Puts a message back in front of those that wait: whoever took it is gone. Once the end is told, nobody can take it.
     pub fn give_back(&mut self, receive: u64, message: Message) {
-        if matches!(self.telling, Telling::NotYet) {
+        if matches!(self.telling, Telling::NotYet) && !self.discarding {
             self.unread += message.len() + MESSAGE_OVERHEAD;
             self.returned.insert(receive, message);
         }
@@ -182,7 +203,7 @@ impl Mailbox {
         if let Telling::NotYet = self.telling {
             if self.has_message() {
                 if self.receives.is_empty() {
-                    return self.failures.pop_front();
+                    return self.failure();
                 }
                 if let Some((_, message)) = self.returned.pop_first() {
                     return self.received(message);
@@ -190,11 +211,11 @@ impl Mailbox {
             }
             match self.stream.pop_front() {
                 Some(Item::Message(message)) => return self.received(message),
-                Some(Item::End(end)) => self.telling = Telling::Receives(end),
+                Some(Item::End(end)) => self.begin_end(end),
                 None => return None,
             }
         }
-        self.failures.pop_front().or_else(|| self.tell_end())
+        self.tell_end()
     }
 
     /// Whether [`next`](Self::next) has something.
@@ -205,8 +226,8 @@ impl Mailbox {
         match self.telling {
             Telling::NotYet if self.has_message() => !self.receives.is_empty(),
             Telling::NotYet => !self.stream.is_empty(),
+            Telling::Step { .. } => true,
             Telling::Told(_) => false,
-            _ => true,
         }
     }
 
@@ -215,15 +236,15 @@ impl Mailbox {
         let messages = self.returned.len() + self.stream.len();
         let told = match self.telling {
             Telling::NotYet => messages.min(self.receives.len() + usize::from(self.ended)),
+            Telling::Step { .. } => 1,
             Telling::Told(_) => 0,
-            _ => self.receives.len() + 1,
         };
         self.prompt.len() + self.failures.len() + told
     }
 
-    /// Whether the end has begun to be told: the task reads `Completed`.
+    /// Whether a handler was told of the end: the task reads `Completed`.
     pub fn is_ending(&self) -> bool {
-        !matches!(self.telling, Telling::NotYet)
+        self.showed_end || !matches!(self.telling, Telling::NotYet)
     }
 
     /// Whether `did_complete_with_error` has been given out.
@@ -267,63 +288,60 @@ impl Mailbox {
 
     fn received(&mut self, message: Message) -> Option<Callback> {
         self.unread = self.unread.saturating_sub(message.len() + MESSAGE_OVERHEAD);
+        self.taken = true;
         self.receives.pop_front().map(|receive| Callback::Received(receive, Ok(message)))
     }
 
     fn discard_unread(&mut self) {
+        self.discarding = true;
         self.returned.clear();
         self.stream.retain(|item| !matches!(item, Item::Message(_)));
         self.unread = 0;
     }
 
+    fn failure(&mut self) -> Option<Callback> {
+        let failure = self.failures.pop_front();
+        self.showed_end |= failure.is_some();
+        failure
+    }
+
+    /// Every message before the end is told: the receives that wait fail with what waited.
+    fn begin_end(&mut self, end: Box<End>) {
+        for receive in std::mem::take(&mut self.receives) {
+            self.failures.push_back(Callback::Received(receive, Err(end.waiting.clone())));
+        }
+        self.telling = Telling::Step { step: Step::Close, end, due: None };
+    }
+
     /// The end of a task, a step at a time: what waits fails, the close, the metrics, the completion.
     fn tell_end(&mut self) -> Option<Callback> {
         loop {
-            match std::mem::replace(&mut self.telling, Telling::NotYet) {
-                Telling::NotYet => return None,
-                Telling::Receives(end) => match self.receives.pop_front() {
-                    Some(receive) => {
-                        let error = end.waiting.clone();
-                        self.telling = Telling::Receives(end);
-                        return Some(Callback::Received(receive, Err(error)));
-                    }
-                    None => self.telling = Telling::Close(end),
-                },
-                Telling::Close(mut end) => {
-                    let close = end.close.take();
-                    self.telling = Telling::Metrics(end);
-                    if let Some((code, reason)) = close {
-                        return Some(Callback::Close(code, reason));
-                    }
-                }
-                Telling::Metrics(mut end) => {
-                    // A receive that `did_close_with` asked for still fails before the completion.
-                    if let Some(receive) = self.receives.pop_front() {
-                        let error = end.later.clone();
-                        self.telling = Telling::Metrics(end);
-                        return Some(Callback::Received(receive, Err(error)));
-                    }
-                    let metrics = end.metrics.take();
-                    self.telling = Telling::Complete(end);
-                    if let Some(metrics) = metrics {
-                        return Some(Callback::Metrics(metrics));
-                    }
-                }
-                Telling::Complete(mut end) => {
-                    if let Some(receive) = self.receives.pop_front() {
-                        let error = end.later.clone();
-                        self.telling = Telling::Complete(end);
-                        return Some(Callback::Received(receive, Err(error)));
-                    }
-                    let error = end.error.take();
-                    self.telling = Telling::Told(end.later);
+            let Telling::Step { step, end, due } = &mut self.telling else { return self.failure() };
+            let due = due.get_or_insert(self.failures.len());
+            if *due > 0 {
+                *due -= 1;
+                return self.failure();
+            }
+            let (callback, next) = match step {
+                Step::Close => (end.close.take().map(|(code, reason)| Callback::Close(code, reason)), Step::Metrics),
+                Step::Metrics => (end.metrics.take().map(Callback::Metrics), Step::Complete),
+                Step::Complete => {
+                    let (error, later) = (end.error.take(), end.later.clone());
+                    self.telling = Telling::Told(later);
                     return Some(Callback::Complete(error));
                 }
-                told @ Telling::Told(_) => {
-                    self.telling = told;
-                    return None;
-                }
+            };
+            self.telling_step(next);
+            if callback.is_some() {
+                return callback;
             }
+        }
+    }
+
+    fn telling_step(&mut self, next: Step) {
+        if let Telling::Step { step, due, .. } = &mut self.telling {
+            *step = next;
+            *due = None;
         }
     }
 }

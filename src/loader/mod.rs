@@ -55,6 +55,9 @@ use upgrade::{Refused, Upgrading};
 /// How long the server has to close TCP after the end, and what a broken connection still holds to be read.
 const LINGER: Duration = Duration::from_secs(2);
 
+/// The shortest time between two turns of a clock that starts again by itself.
+const TICK: Duration = Duration::from_millis(1);
+
 /// How many bytes of frames are given out, or sealed by TLS, at a time.
 const OUTPUT_BUDGET: usize = 1024 * 1024;
 const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
@@ -130,6 +133,8 @@ pub struct Loader {
     closing: Option<Closing>,
     /// Pings that were asked for after that.
     late_pings: Vec<Completion<()>>,
+    /// What a broken connection holds is waited for no longer than this once more: nobody takes what was read before.
+    rest_prolonged: bool,
     /// Writing failed with this; what the server sent before is still read.
     broken: Option<UrlError>,
     /// What later calls fail with, once the end is known.
@@ -162,6 +167,7 @@ impl Loader {
             last_written: None,
             closing: None,
             late_pings: Vec::new(),
+            rest_prolonged: false,
             broken: None,
             ended: None,
             suspended: false,
@@ -240,6 +246,12 @@ impl Loader {
         self.sends.buffered()
     }
 
+    /// Whether a message of so many bytes would pass `maximum_send_queue`.
+    pub fn send_queue_is_full_for(&self, bytes: usize) -> bool {
+        let limit = self.settings.options.maximum_send_queue;
+        limit.is_some_and(|limit| bytes > limit.saturating_sub(self.sends.buffered()))
+    }
+
     /// Payload bytes of messages that were written, and of messages that were received.
     pub fn byte_counts(&self) -> (u64, u64) {
         (self.sends.sent(), self.received)
@@ -251,6 +263,11 @@ impl Loader {
     }
 
     // What the reactor asks.
+
+    /// Whether there is something to do.
+    pub fn has_action(&self) -> bool {
+        !self.is_still() && !self.actions.is_empty()
+    }
 
     /// The next thing to do. A suspended task does nothing.
     pub fn next_action(&mut self) -> Option<Action> {
@@ -323,7 +340,11 @@ impl Loader {
 
     /// A deadline may have passed.
     pub fn handle_timeout(&mut self, env: &mut Env<'_>) {
-        while let Some(timer) = self.timers.take_expired(env.now) {
+        // Each at most once: one that starts again at once has its turn in the next call.
+        for timer in self.timers.take_expired(env.now) {
+            if self.ended.is_some() && !matches!(timer, Timer::Linger | Timer::Unread) {
+                continue;
+            }
             match timer {
                 Timer::Resource => {
                     let limit = self.settings.resource_timeout;
@@ -339,7 +360,11 @@ impl Loader {
                 Timer::Close => self.close_timed_out(env),
                 Timer::Rest => self.rest_timed_out(env),
                 Timer::Linger => self.disconnect(),
-                Timer::Unread => env.events.push(Event::DiscardUnread),
+                Timer::Unread => {
+                    // Again and again, until the session has told the end: messages may be taken one by one.
+                    self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout.max(TICK));
+                    env.events.push(Event::UnreadDue);
+                }
                 Timer::Ping => self.keep_alive(env),
                 Timer::Pong => self.pong_timed_out(env),
             }
@@ -350,7 +375,13 @@ impl Loader {
     pub fn end_of_stream(&mut self, env: &mut Env<'_>) {
         match &mut self.stage {
             Stage::Refused(_) => self.refuse(env),
-            Stage::Lingering { .. } => self.disconnect(),
+            Stage::Lingering { until_written } => {
+                // The server may still read: the last bytes go out.
+                *until_written = true;
+                if self.broken.is_some() || !self.has_output() {
+                    self.disconnect();
+                }
+            }
             Stage::Closed => {}
             _ => {
                 let error = end::connection_lost(self.error_stage());
@@ -362,7 +393,8 @@ impl Loader {
     /// Reading from the socket failed.
     pub fn read_failed(&mut self, env: &mut Env<'_>, error: std::io::Error) {
         match &self.stage {
-            Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => self.end_of_stream(env),
+            Stage::Lingering { .. } => self.disconnect(),
+            Stage::Refused(_) | Stage::Closed => self.end_of_stream(env),
             _ => {
                 let error = end::io_error(error, self.error_stage());
                 self.lose(env, error);
@@ -498,7 +530,15 @@ impl Loader {
     /// The clock of the request restarts with every byte; it is off once the socket is open.
     fn restart_request_clock(&mut self, now: Instant) {
         if let Stage::Securing | Stage::Upgrading(_) = self.stage {
-            self.timers.start(Timer::Request, now, self.settings.request_timeout);
+            self.start_clock(Timer::Request, now, self.settings.request_timeout);
+        }
+    }
+
+    /// A clock that stands still while the task is suspended.
+    fn start_clock(&mut self, timer: Timer, now: Instant, delay: Duration) {
+        self.timers.start(timer, now, delay);
+        if self.suspended {
+            self.timers.stop(timer, now);
         }
     }
 

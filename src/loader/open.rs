@@ -3,7 +3,7 @@
 use std::io;
 
 use super::end::{Cause, io_error};
-use super::{Completion, Env, Event, LINGER, Loader, Message, Stage, Timer, cancelled};
+use super::{Completion, Env, Event, LINGER, Loader, Message, Stage, TICK, Timer, cancelled};
 use crate::foundation::{CloseCode, ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
 use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
 
@@ -36,16 +36,15 @@ impl Loader {
         if let Some(error) = self.refuses_calls() {
             return self.sends.refused(error, handler, env.events);
         }
-        if let Some(limit) = self.settings.options.maximum_send_queue {
+        if self.send_queue_is_full_for(bytes) {
+            let limit = self.settings.options.maximum_send_queue.unwrap_or_default();
             let buffered = self.sends.buffered();
-            if bytes > limit.saturating_sub(buffered) {
-                let reason = format!(
-                    "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
-                );
-                let error = UrlError::new(ErrorCode::NoBufferSpace, ErrorStage::Open, reason)
-                    .with_failing_url(&self.settings.request.url);
-                return self.sends.refused(error, handler, env.events);
-            }
+            let reason = format!(
+                "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
+            );
+            let error = UrlError::new(ErrorCode::NoBufferSpace, ErrorStage::Open, reason)
+                .with_failing_url(&self.settings.request.url);
+            return self.sends.refused(error, handler, env.events);
         }
         if let Stage::Open(_) = self.stage {
             let position = self.outgoing.push(message, env.random);
@@ -109,7 +108,7 @@ impl Loader {
             self.send_close();
         }
         if let Some(interval) = self.settings.options.ping_interval {
-            self.timers.start(Timer::Ping, env.now, interval);
+            self.timers.start(Timer::Ping, env.now, interval.max(TICK));
         }
         env.events.push(Event::Response(response));
         env.events.push(Event::Open { protocol });
@@ -204,12 +203,16 @@ impl Loader {
         self.sends.fail(&error, env.events);
         self.broken = Some(error);
         if !self.timers.is_on(Timer::Rest) {
-            self.timers.start(Timer::Rest, env.now, LINGER);
+            self.start_clock(Timer::Rest, env.now, LINGER);
         }
     }
 
     /// What a broken connection or a refusal still held did not come in time.
     pub(super) fn rest_timed_out(&mut self, env: &mut Env<'_>) {
+        // What the server sent before is not read because nobody takes what it sent before that.
+        if !self.reading && !std::mem::replace(&mut self.rest_prolonged, true) {
+            return self.start_clock(Timer::Rest, env.now, self.settings.options.close_timeout);
+        }
         self.end_of_stream(env);
     }
 
@@ -221,7 +224,7 @@ impl Loader {
         if !matches!(self.stage, Stage::Open(_)) || self.closing.is_some() {
             return;
         }
-        self.timers.start(Timer::Ping, env.now, interval);
+        self.timers.start(Timer::Ping, env.now, interval.max(TICK));
         if self.suspended {
             return;
         }

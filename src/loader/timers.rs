@@ -101,14 +101,17 @@ impl Timers {
         self.clocks.iter().filter_map(|clock| clock.deadline()).min()
     }
 
-    /// Takes one deadline that has passed.
-    pub fn take_expired(&mut self, now: Instant) -> Option<Timer> {
+    /// Takes the deadlines that have passed.
+    pub fn take_expired(&mut self, now: Instant) -> impl Iterator<Item = Timer> + use<> {
         use Timer::{Close, Linger, Ping, Pong, Request, Resource, Rest, Unread};
-        let timer = [Resource, Request, Close, Rest, Linger, Unread, Pong, Ping]
-            .into_iter()
-            .find(|timer| self.clocks[*timer as usize].deadline().is_some_and(|deadline| deadline <= now))?;
-        self.cancel(timer);
-        Some(timer)
+        let expired = [Resource, Request, Close, Rest, Linger, Unread, Pong, Ping].map(|timer| {
+            let deadline = self.clocks[timer as usize].deadline()?;
+            (deadline <= now).then(|| {
+                self.cancel(timer);
+                timer
+            })
+        });
+        expired.into_iter().flatten()
     }
 }
 
@@ -126,12 +129,12 @@ mod tests {
         assert_eq!(timers.next(), Some(seconds(10)));
         timers.stop(Timer::Request, seconds(4));
         assert_eq!(timers.next(), None);
-        assert_eq!(timers.take_expired(seconds(100)), None);
+        assert_eq!(timers.take_expired(seconds(100)).count(), 0);
         timers.go_on(Timer::Request, seconds(100));
         assert_eq!(timers.next(), Some(seconds(106)));
-        assert_eq!(timers.take_expired(seconds(105)), None);
-        assert_eq!(timers.take_expired(seconds(106)), Some(Timer::Request));
-        assert_eq!(timers.take_expired(seconds(106)), None);
+        assert_eq!(timers.take_expired(seconds(105)).count(), 0);
+        assert_eq!(timers.take_expired(seconds(106)).collect::<Vec<_>>(), [Timer::Request]);
+        assert_eq!(timers.take_expired(seconds(106)).count(), 0);
         assert!(!timers.is_on(Timer::Request));
     }
 }

@@ -69,7 +69,7 @@ impl Loader {
                 let complete = body.is_complete();
                 self.stage = Stage::Refused(Box::new(Refused { head, body, reason }));
                 self.timers.cancel(Timer::Request);
-                self.timers.start(Timer::Rest, env.now, self.settings.options.close_timeout);
+                self.start_clock(Timer::Rest, env.now, self.settings.options.close_timeout);
                 if complete {
                     self.refuse(env);
                 }

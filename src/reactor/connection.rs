@@ -127,12 +127,13 @@ impl Connection {
 
     /// `send`.
     pub fn send(&self, client: &Arc<dyn Client>, message: Message, handler: Completion<()>) {
-        self.write(client, |loader, env| loader.send(env, message, handler));
+        let bytes = message.len();
+        self.write(client, bytes, |loader, env| loader.send(env, message, handler));
     }
 
     /// `send_ping`.
     pub fn send_ping(&self, client: &Arc<dyn Client>, handler: Completion<()>) {
-        self.write(client, |loader, env| loader.send_ping(env, handler));
+        self.write(client, 0, |loader, env| loader.send_ping(env, handler));
     }
 
     /// `cancel`.
@@ -145,14 +146,13 @@ impl Connection {
         self.change(client, |loader, env| loader.cancel_with(env, code, reason));
     }
 
-    /// `suspend` of a task that was resumed.
-    pub fn suspend(&self, client: &Arc<dyn Client>) {
-        self.change(client, |loader, env| loader.suspend(env.now));
-    }
-
-    /// `resume` of a task that was suspended after its start.
-    pub fn resume(&self, client: &Arc<dyn Client>) {
-        self.change(client, |loader, env| loader.resume(env.now));
+    /// `suspend` and `resume` of a task that was resumed before. `is_suspended` is asked when it is the caller's turn, so
+    /// that of two threads the one that comes last does not undo what counts.
+    pub fn set_suspended(&self, client: &Arc<dyn Client>, is_suspended: impl Fn() -> bool) {
+        self.change(client, |loader, env| match is_suspended() {
+            true => loader.suspend(env.now),
+            false => loader.resume(env.now),
+        });
     }
 
     /// The session takes messages again.
@@ -187,8 +187,8 @@ impl Connection {
         }
     }
 
-    /// Something to write: at once, or with what else is sent under the cork.
-    fn write(&self, client: &Arc<dyn Client>, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
+    /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
+    fn write(&self, client: &Arc<dyn Client>, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
         if !self.is_corked() {
             self.step(client, give);
             return;
@@ -196,6 +196,10 @@ impl Connection {
         let (newly_corked, schedule) = with_scratch(|scratch| {
             let mut state = self.state.lock();
             let now = Instant::now();
+            if state.loader.send_queue_is_full_for(bytes) {
+                // What the cork holds back is no reason to refuse a message.
+                state = self.flush(client, state, scratch);
+            }
             give(&mut state.loader, &mut environment(scratch, now));
             if state.loader.buffered_amount() >= CORK_LIMIT {
                 state = self.flush(client, state, scratch);
@@ -274,6 +278,9 @@ impl Connection {
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
             let mut env = environment(scratch, Instant::now());
             state.loader.give_back(&mut env, output);
+            if state.loader.has_action() {
+                self.shared.notify(Command::Update(Arc::clone(client)));
+            }
             match result {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -351,7 +358,7 @@ fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
         let result = match slices.as_slice() {
             [slice] => socket.write(slice),
-            slices => socket.write_vectored(slices),
+            slices => write_vectored(socket, slices),
         };
         match result {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -362,6 +369,29 @@ fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// `writev` raises SIGPIPE where the peer is gone, and a host that is not a Rust program may not ignore it. On Apple's
+/// systems mio has told the socket not to.
+fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
+    #[cfg(any(
+        target_os = "android",
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "linux",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    ))]
+    return socket2::SockRef::from(socket).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL);
+    #[cfg(not(any(
+        target_os = "android",
+        target_os = "dragonfly",
+        target_os = "freebsd",
+        target_os = "linux",
+        target_os = "netbsd",
+        target_os = "openbsd"
+    )))]
+    return (&*socket).write_vectored(slices);
 }
 
 /// While it lives, what this thread sends on connections of one reactor gathers; when it goes, all of it is written.

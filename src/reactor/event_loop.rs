@@ -158,9 +158,7 @@ impl EventLoop {
     fn pump(&mut self, token: usize) {
         self.run_actions(token);
         self.read(token);
-        self.run_actions(token);
-        let after = self.step(token, |_, _| {});
-        self.settle(token, after);
+        self.settle(token);
     }
 
     fn run_actions(&mut self, token: usize) {
@@ -213,9 +211,7 @@ impl EventLoop {
         }
         self.guarded(token, |event_loop| {
             event_loop.read(token);
-            event_loop.run_actions(token);
-            let after = event_loop.step(token, |_, _| {});
-            event_loop.settle(token, after);
+            event_loop.settle(token);
         });
     }
 
@@ -374,8 +370,12 @@ impl EventLoop {
         }
     }
 
-    /// The timers hold the connection's deadline, or an earlier moment; a connection that is done is let go.
-    fn settle(&mut self, token: usize, after: After) {
+    /// What is left to write and to do; then the timers hold the connection's deadline, or an earlier moment. A connection
+    /// that is done is let go.
+    fn settle(&mut self, token: usize) {
+        self.step(token, |_, _| {});
+        self.run_actions(token);
+        let after = self.step(token, |_, _| {});
         let Some(entry) = self.entries.get(token) else { return };
         let connection = entry.client.connection();
         let mut state = connection.lock();

@@ -31,6 +31,9 @@ use resolver::Resolver;
 /// The token of the waker; connections have the numbers of their slots.
 const WAKER: Token = Token(usize::MAX);
 
+/// The name of the thread.
+const THREAD: &str = "urlsession-reactor";
+
 /// What a session asks of its reactor thread.
 enum Command {
     /// A task begins.
@@ -93,8 +96,16 @@ impl Reactor {
 
     /// Runs `work` on the reactor thread, between two events.
     pub fn post(&self, work: Arc<dyn Work>) {
-        // Without a thread it cannot run; the next post or command tries again to start one.
-        let _ = self.shared.submit(|inbox| inbox.work.push(work));
+        if self.shared.submit(|inbox| inbox.work.push(work)).is_err() {
+            // There is no descriptor left for a reactor. Callbacks need none; if there is not even a thread for them, they
+            // wait for the next post or command.
+            let shared = Arc::clone(&self.shared);
+            let _ = thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
+                let work = std::mem::take(&mut shared.inbox.lock().work);
+                let _cork = Cork::new(&shared);
+                work.into_iter().for_each(Work::run);
+            });
+        }
     }
 
     /// The thread ends as soon as it has nothing to do; later commands start another.
@@ -134,16 +145,17 @@ impl Shared {
 
     fn submit(self: &Arc<Self>, put: impl FnOnce(&mut Inbox)) -> io::Result<()> {
         let mut inbox = self.inbox.lock();
+        // First of all: where no thread can be started now, the next one that starts finds it.
+        put(&mut inbox);
         if inbox.waker.is_none() {
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
             let shared = Arc::clone(self);
             let event_loop = EventLoop::new(poll, shared);
-            thread::Builder::new().name("urlsession-reactor".to_owned()).spawn(move || event_loop.run())?;
+            thread::Builder::new().name(THREAD.to_owned()).spawn(move || event_loop.run())?;
             inbox.waker = Some(waker);
             inbox.asleep = false;
         }
-        put(&mut inbox);
         Self::wake(inbox)
     }
 

@@ -43,10 +43,8 @@ impl Resolver {
         if state.threads < THREADS {
             let resolver = Arc::clone(self);
             let reactor = Arc::downgrade(shared);
-            let spawned = thread::Builder::new()
-                .name("urlsession-resolver".to_owned())
-                .stack_size(256 * 1024)
-                .spawn(move || resolver.run(&reactor));
+            let spawned =
+                thread::Builder::new().name("urlsession-resolver".to_owned()).spawn(move || resolver.run(&reactor));
             match spawned {
                 Ok(_) => state.threads += 1,
                 Err(error) if state.threads == 0 => {

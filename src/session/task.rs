@@ -294,7 +294,7 @@ impl TaskShared {
         };
         let Some(client) = self.client() else { return };
         if !first {
-            self.connection.resume(&client);
+            self.connection.set_suspended(&client, || self.is_suspended());
         } else if self.late {
             self.connection.cancel(&client);
         } else {
@@ -314,8 +314,12 @@ impl TaskShared {
             life.started && life.suspensions == 1
         };
         if let (true, Some(client)) = (pause, self.client()) {
-            self.connection.suspend(&client);
+            self.connection.set_suspended(&client, || self.is_suspended());
         }
+    }
+
+    fn is_suspended(&self) -> bool {
+        self.desk.lock().life.suspensions > 0
     }
 
     pub(super) fn cancel(&self, cancel: impl FnOnce(&Connection, &Arc<dyn Client>)) {
@@ -351,6 +355,23 @@ impl TaskShared {
         self.schedule_if(schedule);
     }
 
+    /// `maximumMessageSize`, which is also how much is read ahead.
+    pub(super) fn set_maximum_message_size(&self, bytes: usize) {
+        self.connection.inspect(|loader| loader.set_maximum_message_size(bytes));
+        let read_on = {
+            let mut desk = self.desk.lock();
+            desk.mailbox.set_maximum_message_size(bytes);
+            desk.mailbox.must_read_on()
+        };
+        self.read_on_if(read_on);
+    }
+
+    fn read_on_if(&self, read_on: bool) {
+        if let (true, Some(client)) = (read_on, self.client()) {
+            self.connection.read_on(&client);
+        }
+    }
+
     fn schedule_if(&self, schedule: bool) {
         if let (true, Some(task)) = (schedule, self.myself.upgrade()) {
             Client::schedule(task);
@@ -366,9 +387,7 @@ impl TaskShared {
                 let mut desk = self.desk.lock();
                 (desk.mailbox.next(), desk.mailbox.must_read_on())
             };
-            if let (true, Some(client)) = (read_on, self.client()) {
-                self.connection.read_on(&client);
-            }
+            self.read_on_if(read_on);
             let Some(callback) = callback else { break };
             self.call(callback);
             ran += 1;
@@ -453,6 +472,8 @@ impl Client for TaskShared {
                         desk.facts.close_reason = reason.clone();
                     }
                 }
+                // Its callbacks run or are about to, and may take what is unread.
+                Event::UnreadDue if desk.scheduled => continue,
                 _ => {}
             }
             desk.mailbox.deliver(event);

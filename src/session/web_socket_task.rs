@@ -88,8 +88,7 @@ impl WebSocketTask {
 
     /// `maximumMessageSize`: may be changed at any time, and counts for the message that is on its way, too. 0: no limit.
     pub fn set_maximum_message_size(&self, bytes: usize) {
-        self.task.shared.connection.inspect(|loader| loader.set_maximum_message_size(bytes));
-        self.task.shared.desk.lock().mailbox.set_maximum_message_size(bytes);
+        self.task.shared.set_maximum_message_size(bytes);
     }
 
     /// `send(_:) async throws`. The message is sent now, not when the future is first polled; no runtime is needed.

@@ -21,7 +21,7 @@ const PONGS: usize = 16;
 /// Messages and [`ping`](Self::ping)s leave in the order of the calls. A pong, an [`urgent_ping`](Self::urgent_ping) and
 /// [`close_now`](Self::close_now) overtake everything that has not begun to leave. An empty one owns no memory but itself.
 ///
-/// There is at most one [`Output`] out at a time; what was written of it counts when it is given back.
+/// There is at most one `Output` out at a time; what was written of it counts when it is given back.
 #[derive(Default)]
 pub struct Outgoing {
     /// The oldest first. Only the first may have been begun, and that may be a control frame.
