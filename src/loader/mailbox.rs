@@ -1,7 +1,7 @@
 //! What waits for user code: the callbacks of one task, in the order in which they are told.
 //!
 //! Events come in from the loader; one callback at a time goes out to the delegate queue. Messages wait here for a
-//! receive, and the end waits behind them; nothing else does. What fails because of the end comes when the messages that
+//! receive, and the end waits behind them; nothing else waits for a receive. What fails because of the end comes when the messages that
 //! have a receive are told, whether or not others still wait for one.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -94,6 +94,8 @@ enum Step {
 /// The mailbox of one task.
 pub struct Mailbox {
     prompt: VecDeque<Callback>,
+    /// Pongs, each with the number of messages that came before it.
+    pongs: VecDeque<(u64, Callback)>,
     /// What fails because of the end.
     failures: VecDeque<Callback>,
     /// The end is known; it stands in `stream`, or is told.
@@ -107,6 +109,9 @@ pub struct Mailbox {
     /// Messages that a receive took and whose receiver was gone, by the number of that receive: first of all.
     returned: BTreeMap<u64, Message>,
     stream: VecDeque<Item>,
+    /// How many messages came, and how many of them left `stream`.
+    arrived: u64,
+    departed: u64,
     receives: VecDeque<Receive>,
     next_receive: u64,
     /// Bytes of the messages in `stream`, with their overhead.
@@ -121,6 +126,7 @@ impl Default for Mailbox {
     fn default() -> Self {
         Self {
             prompt: VecDeque::new(),
+            pongs: VecDeque::new(),
             failures: VecDeque::new(),
             ended: false,
             showed_end: false,
@@ -128,6 +134,8 @@ impl Default for Mailbox {
             discarding: false,
             returned: BTreeMap::new(),
             stream: VecDeque::new(),
+            arrived: 0,
+            departed: 0,
             receives: VecDeque::new(),
             next_receive: 0,
             unread: 0,
@@ -145,6 +153,7 @@ impl Mailbox {
             Event::Message(_) if self.discarding => {}
             Event::Message(message) => {
                 self.unread += message.len() + MESSAGE_OVERHEAD;
+                self.arrived += 1;
                 self.stream.push_back(Item::Message(message));
             }
             Event::Sent(handler, result) => self.answer(Callback::Sent(handler, result)),
@@ -200,6 +209,9 @@ impl Mailbox {
         if let Some(callback) = self.prompt.pop_front() {
             return Some(callback);
         }
+        if let Some(pong) = self.pong() {
+            return Some(pong);
+        }
         if let Telling::NotYet = self.telling {
             if self.has_message() {
                 if self.receives.is_empty() {
@@ -210,7 +222,10 @@ impl Mailbox {
                 }
             }
             match self.stream.pop_front() {
-                Some(Item::Message(message)) => return self.received(message),
+                Some(Item::Message(message)) => {
+                    self.departed += 1;
+                    return self.received(message);
+                }
                 Some(Item::End(end)) => self.begin_end(end),
                 None => return None,
             }
@@ -220,7 +235,7 @@ impl Mailbox {
 
     /// Whether [`next`](Self::next) has something.
     pub fn has_next(&self) -> bool {
-        if !self.prompt.is_empty() || !self.failures.is_empty() {
+        if !self.prompt.is_empty() || !self.pongs.is_empty() || !self.failures.is_empty() {
             return true;
         }
         match self.telling {
@@ -239,7 +254,7 @@ impl Mailbox {
             Telling::Step { .. } => 1,
             Telling::Told(_) => 0,
         };
-        self.prompt.len() + self.failures.len() + told
+        self.prompt.len() + self.pongs.len() + self.failures.len() + told
     }
 
     /// Whether a handler was told of the end: the task reads `Completed`.
@@ -281,9 +296,20 @@ impl Mailbox {
     fn answer(&mut self, callback: Callback) {
         if self.ended {
             self.failures.push_back(callback);
+        } else if let Callback::Pong(..) = callback {
+            self.pongs.push_back((self.arrived, callback));
         } else {
             self.prompt.push_back(callback);
         }
+    }
+
+    /// A pong is told behind the messages that came before it, but waits for none that nobody receives.
+    fn pong(&mut self) -> Option<Callback> {
+        let (messages, _) = self.pongs.front()?;
+        if *messages > self.departed && self.has_message() && !self.receives.is_empty() {
+            return None;
+        }
+        self.pongs.pop_front().map(|(_, pong)| pong)
     }
 
     fn received(&mut self, message: Message) -> Option<Callback> {
@@ -296,6 +322,7 @@ impl Mailbox {
         self.discarding = true;
         self.returned.clear();
         self.stream.retain(|item| !matches!(item, Item::Message(_)));
+        self.departed = self.arrived;
         self.unread = 0;
     }
 

@@ -383,6 +383,10 @@ impl TaskShared {
         let mut ran = 0;
         let cork = self.session.reactor.cork();
         while ran < BATCH {
+            // A callback that suspends its queue is the last for now.
+            if ran > 0 && self.session.queue.is_suspended() {
+                break;
+            }
             let (callback, read_on) = {
                 let mut desk = self.desk.lock();
                 (desk.mailbox.next(), desk.mailbox.must_read_on())
@@ -431,7 +435,7 @@ impl TaskShared {
         let task = WebSocketTask::new(SessionTask { shared: task });
         let session = self.session.handle();
         let own = self.delegate.lock().clone();
-        for delegate in own.into_iter().chain(self.session.delegate()) {
+        for delegate in own.into_iter().chain(self.session.delegate_of_tasks()) {
             let mut implemented = true;
             guarded(|| {
                 // Moved in here: it may be the last reference, and what its drop throws ends here, too.

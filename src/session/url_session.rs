@@ -259,8 +259,15 @@ impl SessionShared {
         UrlSession(new)
     }
 
-    pub(super) fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+    fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
         self.delegate.lock().clone()
+    }
+
+    /// Whom tasks tell. Nobody once the end of the session is on its way, which is to be the last word: of tasks that are
+    /// made from then on it says nothing.
+    pub(super) fn delegate_of_tasks(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+        let told = self.registry.lock().end == End::Told;
+        if told { None } else { self.delegate() }
     }
 
     /// `flaw`: why the task cannot be started.
@@ -282,12 +289,13 @@ impl SessionShared {
             let identifier = registry.last_identifier;
             let late = registry.end != End::Open;
             let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), request, connection, late, flaw);
-            if !late {
+            // A task that is too late is told of, too, before the session is invalid.
+            if registry.end != End::Told {
                 registry.tasks.insert(identifier, Arc::downgrade(&task));
             }
             WebSocketTask::new(SessionTask { shared: task })
         };
-        if let Some(delegate) = self.delegate() {
+        if let Some(delegate) = self.delegate_of_tasks() {
             guarded(|| {
                 implements(Method::DidCreateTask, || delegate.did_create_task(&session, &task));
             });
