@@ -5,151 +5,19 @@
 
 mod support;
 
-use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
-use support::{
-    Events, Peer, Recorder, Server, frame, recorded_session, recorded_session_with, recorder,
-};
+use support::scene::{Row, Scene, connected, facts, noting, unopened};
+use support::{PATIENCE, Peer, Recorder, Server, frame, recorded_session, recorder};
 use urlsession::{
     CloseCode, ErrorCode, ErrorDomain, ErrorStage, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate,
     TaskState, Url, UrlError, UrlSession, WebSocketDelegate, WebSocketTask,
 };
-
-/// More than the kernel takes for a server that does not read.
-const BIG: usize = 32 * 1024 * 1024;
-
-/// What a task shows: state, close code, close reason, error, status of the response.
-fn facts(task: &WebSocketTask) -> String {
-    let reason = task.close_reason().map(|reason| String::from_utf8(reason).unwrap());
-    let error = task.error().map(|error| error.raw_code());
-    let status = task.response().map(|response| response.status_code());
-    format!("{:?} {} {reason:?} {error:?} {status:?}", task.state(), task.close_code())
-}
-
-/// A handler that notes its result (0: success) with what the task shows.
-fn noting<T>(
-    recorder: &Recorder,
-    task: &WebSocketTask,
-    name: String,
-) -> impl FnOnce(Result<T, UrlError>) + Send + 'static {
-    let (recorder, task) = (recorder.clone(), task.clone());
-    move |result| {
-        let code = result.map_or_else(|error| error.raw_code(), |_| 0);
-        recorder.note(format!("{name} {code} [{}]", facts(&task)));
-    }
-}
-
-/// Two calls of each kind, none of which a silent server lets succeed; the first ping goes out before a blocked send.
-fn call_everything(recorder: &Recorder, task: &WebSocketTask) {
-    for number in 1..=2 {
-        task.receive(noting(recorder, task, format!("receive {number}")));
-        task.send_ping(noting(recorder, task, format!("ping {number}")));
-        task.send(vec![0; BIG], noting(recorder, task, format!("send {number}")));
-    }
-}
-
-/// A task with calls of every kind waiting.
-struct Scene {
-    server: Option<Server>,
-    /// Goes last: without a handle the session would be invalidated.
-    session: UrlSession,
-    task: WebSocketTask,
-    recorder: Arc<Recorder>,
-    events: Events,
-}
-
-impl Scene {
-    /// Suspended.
-    fn new(url: &Url, configuration: SessionConfiguration) -> Self {
-        let (session, recorder, events) = recorded_session_with(configuration, None);
-        let task = session.web_socket_task(url);
-        call_everything(&recorder, &task);
-        Self { server: None, session, task, recorder, events }
-    }
-
-    /// Open; the script begins when the delegate knows.
-    fn open(configuration: SessionConfiguration, script: impl FnOnce(Peer) + Send + 'static) -> Self {
-        let (go, ready): (Sender<()>, _) = mpsc::channel();
-        let server = Server::one(move |mut peer| {
-            peer.open();
-            ready.recv_timeout(support::PATIENCE).unwrap();
-            script(peer);
-        });
-        let mut scene = Self::new(&server.url(), configuration);
-        scene.server = Some(server);
-        scene.task.resume();
-        scene.events.wait_for("open None");
-        go.send(()).unwrap();
-        scene
-    }
-
-    /// The whole end: what waited, the order, what is read meanwhile, later calls.
-    #[track_caller]
-    fn expect(mut self, row: &Row) {
-        self.events.wait_for("complete");
-        let log = self.events.log();
-        let beginning = usize::from(row.opened);
-        let tail: Vec<&str> = row.close.into_iter().chain(["metrics", row.complete]).collect();
-        assert_eq!(row.opened, log[0] == "open None", "{log:#?}");
-        assert_eq!(log.len(), beginning + 6 + tail.len(), "{log:#?}");
-        assert_eq!(log[beginning + 6..], tail, "{log:#?}");
-        for kind in ["receive", "send", "ping"] {
-            let told: Vec<&String> = log[beginning..].iter().filter(|event| event.starts_with(kind)).collect();
-            let expected: Vec<String> =
-                (1..=2).map(|number| format!("{kind} {number} {} [{}]", row.waiting, row.facts)).collect();
-            assert_eq!(told, expected.iter().collect::<Vec<_>>(), "{log:#?}");
-        }
-        self.expect_nothing_changes(row);
-        if let Some(server) = self.server.take() {
-            server.join();
-        }
-        drop(self.session);
-    }
-
-    /// Later calls fail on the queue, later cancels and resumes do nothing.
-    #[track_caller]
-    fn expect_nothing_changes(&self, row: &Row) {
-        let Self { task, recorder, events, .. } = self;
-        let told = events.log().len();
-        let caller = thread::current().id();
-        for kind in ["receive", "send", "ping"] {
-            let handler = noting::<()>(recorder, task, format!("later {kind}"));
-            let on_the_queue = move |result: Result<(), UrlError>| {
-                assert_ne!(thread::current().id(), caller, "a handler ran inside the call");
-                handler(result);
-            };
-            match kind {
-                "receive" => task.receive(|result| on_the_queue(result.map(drop))),
-                "send" => task.send("too late", on_the_queue),
-                _ => task.send_ping(on_the_queue),
-            }
-            assert_eq!(events.next(), format!("later {kind} {} [{}]", row.later, row.facts));
-        }
-        task.cancel();
-        task.cancel_with(CloseCode::new(4100), Some(b"late"));
-        task.suspend();
-        task.resume();
-        // The queue is serial: behind this answer there is nothing more.
-        task.send("last", noting(recorder, task, "last".to_owned()));
-        assert_eq!(events.wait_for("last"), format!("last {} [{}]", row.later, row.facts));
-        assert_eq!(events.log().len(), told + 4, "{:#?}", events.log());
-    }
-}
-
-/// A row of the table.
-struct Row {
-    opened: bool,
-    waiting: i32,
-    later: i32,
-    close: Option<&'static str>,
-    complete: &'static str,
-    facts: &'static str,
-}
 
 #[test]
 fn row_a_the_server_closes_with_code_and_reason() {
@@ -175,6 +43,7 @@ fn row_a_with_calls_of_every_kind() {
     let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
         peer.close(4999, "fun");
         assert_eq!(peer.read_close().0, Some(4999));
+        None
     });
     scene.expect(&Row {
         opened: true,
@@ -191,6 +60,7 @@ fn row_a_a_code_without_a_reason_has_an_empty_one() {
     let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
         peer.close(1001, "");
         assert_eq!(peer.read_close().0, Some(1001));
+        None
     });
     scene.expect(&Row {
         opened: true,
@@ -207,6 +77,7 @@ fn row_a0_the_server_closes_without_a_code() {
     let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
         peer.write(&frame(0x88, b""));
         assert_eq!(peer.read_close(), (None, Vec::new()));
+        None
     });
     scene.expect(&Row {
         opened: true,
@@ -231,9 +102,10 @@ const ROW_B: Row = Row {
 fn row_b_the_server_answers_with_another_code() {
     let (go, asked) = mpsc::channel();
     let scene = Scene::open(SessionConfiguration::default(), move |mut peer| {
-        asked.recv_timeout(support::PATIENCE).unwrap();
+        asked.recv_timeout(PATIENCE).unwrap();
         peer.close(1000, "mine");
         assert_eq!(peer.read_close(), (Some(4001), b"bye".to_vec()));
+        None
     });
     scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
     assert_eq!(scene.task.state(), TaskState::Canceling);
@@ -245,7 +117,7 @@ fn row_b_the_server_answers_with_another_code() {
 fn row_b_the_server_never_answers() {
     let mut configuration = SessionConfiguration::default();
     configuration.web_socket.close_timeout = Duration::from_millis(200);
-    let scene = Scene::open(configuration, |mut peer| drop(peer.read_to_end()));
+    let scene = Scene::open(configuration, Some);
     let called = Instant::now();
     scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
     scene.events.wait_for("receive 1");
@@ -257,33 +129,19 @@ fn row_b_the_server_never_answers() {
 fn row_b_the_connection_is_lost_meanwhile() {
     for reset in [false, true] {
         let (go, asked) = mpsc::channel();
-        let scene = Scene::open(SessionConfiguration::default(), move |mut peer| {
-            asked.recv_timeout(support::PATIENCE).unwrap();
+        let scene = Scene::open(SessionConfiguration::default(), move |peer| {
+            asked.recv_timeout(PATIENCE).unwrap();
             if reset {
-                return peer.reset();
+                peer.reset();
+                return None;
             }
             peer.stream.shutdown(Shutdown::Write).unwrap();
-            peer.read_to_end();
+            Some(peer)
         });
         scene.task.cancel_with(CloseCode::new(4001), Some(b"bye"));
         go.send(()).unwrap();
         scene.expect(&ROW_B);
     }
-}
-
-/// A task on its way: connected to a server that does not answer.
-fn connected(configuration: SessionConfiguration) -> Scene {
-    let (connected, is_connected) = mpsc::channel();
-    let server = Server::one(move |mut peer| {
-        peer.read_request();
-        connected.send(()).unwrap();
-        peer.read_to_end();
-    });
-    let mut scene = Scene::new(&server.url(), configuration);
-    scene.server = Some(server);
-    scene.task.resume();
-    is_connected.recv_timeout(support::PATIENCE).unwrap();
-    scene
 }
 
 const ROW_B_UNOPENED: Row = Row { opened: false, facts: "Completed 4001 Some(\"bye\") None None", ..ROW_B };
@@ -300,16 +158,14 @@ fn row_b_before_the_socket_is_open() {
 
 #[test]
 fn row_b_before_the_socket_is_open_and_with_nothing_to_send() {
-    let server = Server::one(|mut peer| {
-        peer.read_to_end();
-    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("ws://{}/", listener.local_addr().unwrap())).unwrap();
     let (session, recorder, events) = recorded_session();
-    let task = session.web_socket_task(server.url());
+    let task = session.web_socket_task(url);
     task.receive(noting(&recorder, &task, "receive".to_owned()));
     task.resume();
     task.cancel_with(CloseCode::GOING_AWAY, None);
     events.expect(&["receive -999 [Completed 1001 None None None]", "close 1001 None", "complete None"]);
-    server.join();
 }
 
 #[test]
@@ -336,7 +192,7 @@ fn row_c_cancel_of_an_open_task() {
     let cancels: [fn(&WebSocketTask); 2] =
         [|task| task.cancel(), |task| task.cancel_with(CloseCode::INVALID, Some(b"dropped"))];
     for cancel in cancels {
-        let scene = Scene::open(SessionConfiguration::default(), |mut peer| drop(peer.read_to_end()));
+        let scene = Scene::open(SessionConfiguration::default(), Some);
         cancel(&scene.task);
         scene.expect(&ROW_C);
     }
@@ -359,7 +215,7 @@ fn row_c_cancel_before_resume() {
 
 #[test]
 fn row_c_cancel_of_a_suspended_task() {
-    let scene = Scene::open(SessionConfiguration::default(), |mut peer| drop(peer.read_to_end()));
+    let scene = Scene::open(SessionConfiguration::default(), Some);
     scene.task.suspend();
     scene.task.cancel();
     scene.expect(&ROW_C);
@@ -367,9 +223,9 @@ fn row_c_cancel_of_a_suspended_task() {
 
 #[test]
 fn row_d_the_stream_ends_without_a_close() {
-    let scene = Scene::open(SessionConfiguration::default(), |mut peer| {
+    let scene = Scene::open(SessionConfiguration::default(), |peer| {
         peer.stream.shutdown(Shutdown::Write).unwrap();
-        peer.read_to_end();
+        Some(peer)
     });
     scene.expect(&Row {
         opened: true,
@@ -401,7 +257,10 @@ fn row_d_the_stream_ends_inside_a_frame() {
 
 #[test]
 fn row_d_the_connection_is_reset() {
-    let scene = Scene::open(SessionConfiguration::default(), Peer::reset);
+    let scene = Scene::open(SessionConfiguration::default(), |peer| {
+        peer.reset();
+        None
+    });
     scene.expect(&Row {
         opened: true,
         waiting: 54,
@@ -438,11 +297,6 @@ fn row_d_the_connection_is_lost_before_the_opening() {
 /// An address that nobody will connect to.
 fn nowhere() -> Url {
     Url::parse("ws://127.0.0.1:9/").unwrap()
-}
-
-/// The row of a task that never opened and failed with one number throughout.
-const fn unopened(code: i32, complete: &'static str, facts: &'static str) -> Row {
-    Row { opened: false, waiting: code, later: code, close: None, complete, facts }
 }
 
 #[test]
@@ -498,8 +352,8 @@ fn row_i_no_connection_in_time() {
 
 #[test]
 fn row_j_the_session_is_invalidated_and_cancelled() {
-    let scene = Scene::open(SessionConfiguration::default(), |mut peer| drop(peer.read_to_end()));
-    let Scene { server, session, task, events, .. } = scene;
+    let scene = Scene::open(SessionConfiguration::default(), Some);
+    let Scene { server, over, session, task, events, .. } = scene;
     session.invalidate_and_cancel();
     events.wait_for("invalid");
     let log = events.log();
@@ -507,6 +361,7 @@ fn row_j_the_session_is_invalidated_and_cancelled() {
     let failed = |kind: &str| log.iter().filter(|event| event.starts_with(kind) && event.contains(" -999 [")).count();
     assert_eq!((failed("receive"), failed("send"), failed("ping")), (2, 2, 2), "{log:#?}");
     assert_eq!(facts(&task), "Completed 0 None Some(-999) Some(101)");
+    drop(over);
     server.unwrap().join();
 }
 
@@ -548,8 +403,9 @@ fn delegate_methods_see_the_end_and_the_close_comes_without_a_receive() {
         let (go, ready) = mpsc::channel::<()>();
         let server = Server::one(move |mut peer| {
             peer.open();
-            ready.recv_timeout(support::PATIENCE).unwrap();
+            ready.recv_timeout(PATIENCE).unwrap();
             script(&mut peer);
+            let _ = peer.stream.shutdown(Shutdown::Write);
             peer.read_to_end();
         });
         let (recorder, events) = recorder();
@@ -573,10 +429,10 @@ fn a_task_ends_once_however_it_ends_twice() {
     for round in 0..20 {
         let (go, ready) = mpsc::channel::<()>();
         let scene = Scene::open(SessionConfiguration::default(), move |mut peer| {
-            ready.recv_timeout(support::PATIENCE).unwrap();
+            ready.recv_timeout(PATIENCE).unwrap();
             peer.close(1000, "");
             let _ = peer.stream.shutdown(Shutdown::Write);
-            peer.read_to_end();
+            Some(peer)
         });
         go.send(()).unwrap();
         let other = scene.task.clone();
@@ -589,12 +445,13 @@ fn a_task_ends_once_however_it_ends_twice() {
         let session = &scene.session;
         let (told, done) = mpsc::channel();
         session.flush(move || told.send(()).unwrap());
-        done.recv_timeout(support::PATIENCE).unwrap();
+        done.recv_timeout(PATIENCE).unwrap();
         let log = scene.events.log();
         let count = |beginning: &str| log.iter().filter(|event| event.starts_with(beginning)).count();
         assert_eq!((count("complete"), count("metrics")), (1, 1), "{log:#?}");
         assert_eq!(count("close"), usize::from(log.last().unwrap() == "complete None"), "{log:#?}");
         assert_eq!((count("receive"), count("send"), count("ping")), (2, 2, 2), "{log:#?}");
+        drop(scene.over);
         scene.server.unwrap().join();
     }
 }

@@ -196,16 +196,17 @@ impl Connection {
         let (newly_corked, schedule) = with_scratch(|scratch| {
             let mut state = self.state.lock();
             let now = Instant::now();
+            let mut schedule = false;
             if state.loader.send_queue_is_full_for(bytes) {
                 // What the cork holds back is no reason to refuse a message.
-                state = self.flush(client, state, scratch);
+                state = self.flush(client, state, scratch, &mut schedule);
             }
             give(&mut state.loader, &mut environment(scratch, now));
             if state.loader.buffered_amount() >= CORK_LIMIT {
-                state = self.flush(client, state, scratch);
+                state = self.flush(client, state, scratch, &mut schedule);
             }
             let newly_corked = !std::mem::replace(&mut state.corked, true);
-            (newly_corked, tell(client, &mut state, scratch, now))
+            (newly_corked, tell(client, &mut state, scratch, now) | schedule)
         });
         if newly_corked {
             self.shared.add_corked(Arc::clone(client));
@@ -232,11 +233,12 @@ impl Connection {
     ) -> After {
         let (after, schedule) = with_scratch(|scratch| {
             let mut state = self.state.lock();
+            let mut schedule = false;
             step(&mut state.loader, &mut environment(scratch, now));
             if !state.corked {
-                state = self.flush(client, state, scratch);
+                state = self.flush(client, state, scratch, &mut schedule);
             }
-            let schedule = tell(client, &mut state, scratch, now);
+            schedule |= tell(client, &mut state, scratch, now);
             (After { deadline: state.loader.next_deadline(), finished: state.loader.is_finished() }, schedule)
         });
         self.schedule(client, schedule);
@@ -264,6 +266,7 @@ impl Connection {
         client: &Arc<dyn Client>,
         mut state: MutexGuard<'a, State>,
         scratch: &mut Scratch,
+        schedule: &mut bool,
     ) -> MutexGuard<'a, State> {
         if state.writing || state.blocked {
             return state;
@@ -272,9 +275,11 @@ impl Connection {
         state.writing = true;
         let mut rounds = 0;
         loop {
-            let mut env = environment(scratch, Instant::now());
-            let Some(mut output) = state.loader.take_output(&mut env) else { break };
+            let now = Instant::now();
+            let Some(mut output) = state.loader.take_output(&mut environment(scratch, now)) else { break };
             state.writable = false;
+            // What happened up to here is told before what happens while the lock is let go.
+            *schedule |= tell(client, &mut state, scratch, now);
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
             let mut env = environment(scratch, Instant::now());
             state.loader.give_back(&mut env, output);

@@ -41,7 +41,7 @@ def main():
     for verdict, count in sorted(verdicts.items()):
         print(f"{count:5} {verdict}")
     print(f"{len(cases)} cases of {expected}, {failed} failed")
-    return int(failed > 0 or len(cases) != int(expected))
+    return int(failed > 0 or not cases or len(cases) != int(expected))
 
 
 if __name__ == "__main__":

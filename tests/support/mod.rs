@@ -3,6 +3,11 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod echo;
+pub mod hooks;
+pub mod scene;
+pub mod tls;
+
 use std::fmt::Debug;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -15,8 +20,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use urlsession::{
-    CloseCode, HttpUrlResponse, Message, OperationQueue, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate,
-    TaskMetrics, Url, UrlError, UrlSession, WebSocketDelegate, WebSocketTask,
+    CloseCode, HttpUrlResponse, Message, OperationQueue, SessionConfiguration, SessionDelegate, SessionTask,
+    TaskDelegate, TaskMetrics, Url, UrlError, UrlSession, WebSocketDelegate, WebSocketTask,
 };
 
 /// How long a test waits for anything.
@@ -54,7 +59,9 @@ impl Server {
                         let (script, number) = (Arc::clone(&script), threads.len());
                         threads.push(thread::spawn(move || script(number, Peer::new(stream))));
                     }
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::park_timeout(Duration::from_millis(1)),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        thread::park_timeout(Duration::from_millis(1))
+                    }
                     Err(error) => panic!("accept: {error}"),
                 }
             }
@@ -396,7 +403,12 @@ impl SessionDelegate for Recorder {
 }
 
 impl TaskDelegate for Recorder {
-    fn did_receive_informational_response(&self, _session: &UrlSession, _task: &SessionTask, response: &HttpUrlResponse) {
+    fn did_receive_informational_response(
+        &self,
+        _session: &UrlSession,
+        _task: &SessionTask,
+        response: &HttpUrlResponse,
+    ) {
         self.note(format!("informational {}", response.status_code()));
     }
 
