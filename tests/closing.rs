@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::io::Read;
 use std::net::Shutdown;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
@@ -182,6 +183,42 @@ fn a_message_that_the_server_answers_with_its_close_was_sent() {
         task.send("last", recorder.handler("send"));
         assert_eq!(events.next(), "send ok");
         events.wait_for("complete None");
+    }
+    server.join();
+}
+
+#[test]
+fn a_call_after_the_servers_close_fails_behind_those_that_waited() {
+    const ROUNDS: usize = 100;
+    let (closed, is_closed) = mpsc::channel();
+    let server = Server::many(ROUNDS, move |_, mut peer| {
+        peer.open();
+        // A ping that is never answered.
+        assert_eq!(peer.read_frame().opcode(), 9);
+        peer.close(4000, "bye");
+        peer.read_close();
+        closed.send(()).unwrap();
+    });
+    let (session, recorder, events) = recorded_session();
+    for _ in 0..ROUNDS {
+        let task = session.web_socket_task(server.url());
+        task.resume();
+        assert_eq!(events.next(), "open None");
+        task.send_ping(recorder.handler("first ping"));
+        is_closed.recv_timeout(PATIENCE).unwrap();
+        // The client has echoed the Close, and perhaps told nobody yet.
+        let (noted, shown) = (Arc::clone(&recorder), task.clone());
+        task.send_ping(move |result| {
+            let code = result.unwrap_err().raw_code();
+            noted.note(format!("second ping {code} {:?} {}", shown.state(), shown.close_code()));
+        });
+        assert_eq!(events.next(), "first ping 57");
+        let mut rest: Vec<String> = (0..4).map(|_| events.next()).collect();
+        // It comes at once, and the end of the task may have come before it.
+        let second =
+            rest.iter().position(|event| event == "second ping 57 Completed 4000").expect("the second ping fails");
+        rest.remove(second);
+        assert_eq!(rest, ["close 4000 Some(\"bye\")", "metrics", "complete None"]);
     }
     server.join();
 }
@@ -444,7 +481,7 @@ fn tcp_is_closed_although_the_server_does_not() {
         if case == "1" {
             peer.close(1000, "");
         }
-        assert_eq!(peer.read_to_end(), b"");
+        assert_eq!(peer.stream.read(&mut [0; 16]).unwrap(), 0);
     });
     let scenes: Vec<_> = (0..4)
         .map(|case| {

@@ -28,8 +28,14 @@ struct Client {
 }
 
 fn open_with(server: &Server, configuration: SessionConfiguration) -> Client {
+    open_limited(server, configuration, 1024 * 1024)
+}
+
+/// With a `maximum_message_size`.
+fn open_limited(server: &Server, configuration: SessionConfiguration, limit: usize) -> Client {
     let (session, recorder, events) = recorded_session_with(configuration, None);
     let task = session.web_socket_task(server.url());
+    task.set_maximum_message_size(limit);
     task.resume();
     assert_eq!(events.next(), "open None");
     Client { _session: session, task, recorder, events }
@@ -356,8 +362,7 @@ fn the_clock_of_the_pong_stands_still_under_back_pressure() {
         // Pongs, behind messages that are not read.
         peer.echo();
     });
-    let client = open_with(&server, keep_alive(Duration::from_millis(100), LONG));
-    client.task.set_maximum_message_size(1000);
+    let client = open_limited(&server, keep_alive(Duration::from_millis(100), LONG), 1000);
     client.events.expect_silence(2 * LONG);
     for _ in 0..COUNT {
         client.task.receive(client.recorder.receiver("receive"));

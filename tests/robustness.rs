@@ -96,7 +96,7 @@ fn expect_the_end_although_handlers_ask_again(call: Call) {
         let server = Server::one(move |mut peer| {
             peer.open();
             peer.close(1000, "bye");
-            peer.read_to_end();
+            peer.read_close();
         });
         let (session, _, events) = recorded_session_with(SessionConfiguration::default(), queue);
         let task = session.web_socket_task(server.url());
@@ -127,6 +127,21 @@ fn a_ping_that_is_tried_again_on_failure_does_not_hold_the_end_back() {
 }
 
 // Unread messages and the end.
+
+/// The usual loop, with so much work for each message.
+fn receive_all(task: &WebSocketTask, recorder: &Arc<Recorder>, work: Duration) {
+    let (again, recorder) = (task.clone(), Arc::clone(recorder));
+    task.receive(move |result| {
+        match &result {
+            Ok(Message::Data(data)) => recorder.note(format!("{} times {}", data.len(), data[0])),
+            result => recorder.note(support::describe(result)),
+        }
+        if result.is_ok() {
+            thread::sleep(work);
+            receive_all(&again, &recorder, work);
+        }
+    });
+}
 
 /// Tells when the result of a future is there.
 struct Woken(Sender<()>);
@@ -171,7 +186,7 @@ impl Held {
 
 #[test]
 fn a_message_of_a_future_dropped_after_cancel_does_not_hold_the_end_back() {
-    let held = Held::new(NEVER, |mut peer| drop(peer.read_to_end()));
+    let held = Held::new(NEVER, |mut peer| drop(peer.read_close()));
     held.task.cancel();
     drop(held.future);
     held.queue.set_suspended(false);
@@ -188,7 +203,6 @@ fn a_message_of_a_future_dropped_late_holds_the_end_back_for_close_timeout_only(
         peer.close(1000, "");
         peer.read_close();
         echoed.send(()).unwrap();
-        peer.read_to_end();
     });
     close.send(()).unwrap();
     // The end is known.
@@ -211,7 +225,6 @@ fn a_message_that_has_its_receive_outlives_close_timeout() {
         peer.close(1000, "");
         peer.read_close();
         echoed.send(()).unwrap();
-        peer.read_to_end();
     });
     let queue = OperationQueue::serial();
     let (session, recorder, events) = recorded_session_with(with_close_timeout(SHORT), Some(queue.clone()));
@@ -232,28 +245,18 @@ fn a_message_that_has_its_receive_outlives_close_timeout() {
 #[test]
 fn a_slow_loop_sees_every_message_although_it_takes_longer_than_close_timeout() {
     const COUNT: usize = 8;
-    fn receive(task: &WebSocketTask, recorder: &Arc<Recorder>) {
-        let (again, recorder) = (task.clone(), Arc::clone(recorder));
-        task.receive(move |result| {
-            recorder.note(support::describe(&result));
-            if result.is_ok() {
-                // Work: four messages take as long as the timeout.
-                thread::sleep(SHORT / 4);
-                receive(&again, &recorder);
-            }
-        });
-    }
     let server = Server::one(move |mut peer| {
         peer.open();
         for number in 0..COUNT {
             peer.text(&number.to_string());
         }
         peer.close(1000, "");
-        peer.read_to_end();
+        peer.read_close();
     });
     let (session, recorder, events) = recorded_session_with(with_close_timeout(SHORT), None);
     let task = session.web_socket_task(server.url());
-    receive(&task, &recorder);
+    // Four messages take as long as the timeout.
+    receive_all(&task, &recorder, SHORT / 4);
     task.resume();
     let messages = (0..COUNT).map(|number| format!("string {number}"));
     let end = ["57", "close 1000 Some(\"\")", "complete None"].map(str::to_owned);
@@ -270,7 +273,7 @@ fn the_task_reads_completed_in_a_handler_that_fails_before_the_end_is_told() {
         assert_eq!(peer.read_frame().opcode(), 9);
         peer.text("unread");
         peer.close(1000, "");
-        peer.read_to_end();
+        peer.read_close();
     });
     let (session, recorder, events) = recorded_session_with(with_close_timeout(NEVER), None);
     let task = session.web_socket_task(server.url());
@@ -404,7 +407,7 @@ fn the_send_queue_has_the_same_limit_inside_and_outside_of_callbacks() {
                 });
             }
         };
-        // Nothing of this task's writes meanwhile: what another thread is writing counts, too.
+        // Nobody else writes for the task meanwhile: what would wait for that other thread counts, too.
         if inside {
             task.receive(move |_| send())
         } else {
@@ -414,7 +417,6 @@ fn the_send_queue_has_the_same_limit_inside_and_outside_of_callbacks() {
         let results: Vec<_> = (0..COUNT).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
         assert_eq!(results, [Ok(()); COUNT], "inside of a callback: {inside}");
         task.cancel();
-        server.join();
     }
 }
 
@@ -562,13 +564,7 @@ fn what_came_before_a_failed_write_is_received_however_late() {
     let (_session, recorder, events, task) = gone_server(last);
     // Longer than a broken connection is read where nothing holds reading up.
     thread::sleep(Duration::from_millis(2300));
-    for _ in 0..4 {
-        let recorder = Arc::clone(&recorder);
-        task.receive(move |result| match result {
-            Ok(Message::Data(data)) => recorder.note(format!("{} times {}", data.len(), data[0])),
-            result => recorder.note(support::describe(&result)),
-        });
-    }
+    receive_all(&task, &recorder, Duration::ZERO);
     events.expect(&[
         "open None",
         "600000 times 1",

@@ -430,8 +430,10 @@ fn a_large_message_is_suspended_in_its_middle() {
         peer.close(1000, "");
         peer.read_close();
     });
-    let client = Client::open(&server);
+    let client = client(server.url(), SessionConfiguration::default());
     client.task.set_maximum_message_size(0);
+    client.task.resume();
+    assert_eq!(client.events.next(), "open None");
     is_half();
     client.task.send(vec![1; LENGTH], client.recorder.handler("send"));
     client.task.suspend();

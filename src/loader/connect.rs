@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use url::Host;
 
 use super::end::{Cause, connect_error, resolve_error};
-use super::{Action, Env, Loader, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
+use super::{Action, Env, Linger, Loader, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::http;
 
@@ -32,7 +32,7 @@ impl Loader {
         let checked = http::check_request(&self.settings.request, &self.settings.additional_headers);
         let tls = match checked.and(tls) {
             Ok(tls) => tls,
-            Err(error) => return self.end(env, Cause::Failed(error), false),
+            Err(error) => return self.end(env, Cause::Failed(error), Linger::No),
         };
         self.tls_config = tls;
         self.timers.start(Timer::Resource, env.now, self.settings.resource_timeout);
@@ -42,7 +42,7 @@ impl Loader {
 
     /// The reactor cannot run this task.
     pub fn fail(&mut self, env: &mut Env<'_>, error: UrlError) {
-        self.end(env, Cause::Failed(error), false);
+        self.end(env, Cause::Failed(error), Linger::No);
     }
 
     fn resolve(&mut self, env: &mut Env<'_>) {
@@ -58,7 +58,7 @@ impl Loader {
             Some(Host::Ipv6(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
             None => {
                 let error = UrlError::new(ErrorCode::UnsupportedUrl, ErrorStage::Request, "the address has no host");
-                self.end(env, Cause::Failed(error), false);
+                self.end(env, Cause::Failed(error), Linger::No);
             }
         }
     }
@@ -179,12 +179,7 @@ impl Loader {
         }
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.outgoing = Default::default();
-        self.end(env, cause, true);
-        if self.has_output() || self.output_is_out {
-            self.stage = Stage::Lingering { until_written: true };
-        } else {
-            self.disconnect();
-        }
+        self.end(env, cause, Linger::UntilWritten);
     }
 
     /// Puts into `raw` what TLS has to say: records of the handshake, alerts, and frames once the socket is open.

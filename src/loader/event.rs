@@ -45,6 +45,9 @@ pub enum Event {
     Sent(Completion<()>, Result<(), UrlError>),
     /// A ping was answered, or never will be.
     Pong(Completion<()>, Result<(), UrlError>),
+    /// The server broke the protocol. When the messages before this are told,
+    /// [`Loader::give_up`](super::Loader::give_up) ends the task.
+    Fault,
     /// The end of the task is known. Behind it come what fails because of it, [`Event::DiscardUnread`], and the failures of
     /// later calls.
     End(Box<End>),
@@ -63,6 +66,7 @@ impl fmt::Debug for Event {
             Self::Message(message) => formatter.debug_tuple("Message").field(&message.len()).finish(),
             Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
             Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
+            Self::Fault => formatter.write_str("Fault"),
             Self::End(end) => formatter.debug_tuple("End").field(end).finish(),
             Self::DiscardUnread => formatter.write_str("DiscardUnread"),
             Self::UnreadDue => formatter.write_str("UnreadDue"),

@@ -18,6 +18,9 @@ const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
 
 /// One call of user code.
 pub enum Callback {
+    /// No call of user code: the messages before the server's fault are told, as far as receives waited for them, and
+    /// [`Loader::give_up`](super::Loader::give_up) is due.
+    Fault,
     /// `did_receive_informational_response`.
     Informational(HttpUrlResponse),
     /// `did_open_with_protocol`.
@@ -39,6 +42,7 @@ pub enum Callback {
 impl fmt::Debug for Callback {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Fault => formatter.write_str("Fault"),
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
             Self::Open(protocol) => formatter.debug_tuple("Open").field(protocol).finish(),
             Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
@@ -100,6 +104,8 @@ pub struct Mailbox {
     failures: VecDeque<Callback>,
     /// The end is known; it stands in `stream`, or is told.
     ended: bool,
+    /// The server broke the protocol behind the messages in `stream`, and the road waits to hear that they are told.
+    fault: bool,
     /// A handler was told of the end.
     showed_end: bool,
     /// A message was taken since the session last looked.
@@ -129,6 +135,7 @@ impl Default for Mailbox {
             pongs: VecDeque::new(),
             failures: VecDeque::new(),
             ended: false,
+            fault: false,
             showed_end: false,
             taken: false,
             discarding: false,
@@ -165,6 +172,7 @@ impl Mailbox {
                 self.ended = true;
                 self.stream.push_back(Item::End(end));
             }
+            Event::Fault => self.fault = true,
             Event::DiscardUnread => self.discard_unread(),
             // Whoever takes messages, or waits for one, gets those that came.
             Event::UnreadDue if std::mem::take(&mut self.taken) || !self.receives.is_empty() => {}
@@ -213,6 +221,10 @@ impl Mailbox {
             return Some(pong);
         }
         if let Telling::NotYet = self.telling {
+            if self.fault && (self.receives.is_empty() || !self.has_message()) {
+                self.fault = false;
+                return Some(Callback::Fault);
+            }
             if self.has_message() {
                 if self.receives.is_empty() {
                     return self.failure();
@@ -239,8 +251,8 @@ impl Mailbox {
             return true;
         }
         match self.telling {
-            Telling::NotYet if self.has_message() => !self.receives.is_empty(),
-            Telling::NotYet => !self.stream.is_empty(),
+            Telling::NotYet if self.has_message() => self.fault || !self.receives.is_empty(),
+            Telling::NotYet => self.fault || !self.stream.is_empty(),
             Telling::Step { .. } => true,
             Telling::Told(_) => false,
         }

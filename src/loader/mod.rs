@@ -40,7 +40,7 @@ pub use timeline::Epoch;
 pub use tls::client_config;
 
 use crate::foundation::{ErrorCode, ErrorStage, Message, Random, UrlError, UrlRequest, WebSocketOptions};
-use crate::websocket::{Decoder, Outgoing};
+use crate::websocket::{Decoder, Outgoing, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};
 use open::{Closing, Waiting};
@@ -108,6 +108,17 @@ enum Stage {
     Closed,
 }
 
+/// What becomes of the socket at the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Linger {
+    /// It closes at once.
+    No,
+    /// The last bytes go out, and the server has a moment to close first.
+    Moment,
+    /// It closes when the last bytes are out.
+    UntilWritten,
+}
+
 /// The road of one task.
 pub struct Loader {
     settings: Settings,
@@ -137,6 +148,10 @@ pub struct Loader {
     rest_prolonged: bool,
     /// Writing failed with this; what the server sent before is still read.
     broken: Option<UrlError>,
+    /// The server broke the protocol; the messages before that are still told. Nothing is read any more.
+    fault: Option<Violation>,
+    /// The end is known, and waits for bytes that are with the reactor.
+    pending_end: Option<(Cause, Linger)>,
     /// What later calls fail with, once the end is known.
     ended: Option<UrlError>,
     suspended: bool,
@@ -169,6 +184,8 @@ impl Loader {
             late_pings: Vec::new(),
             rest_prolonged: false,
             broken: None,
+            fault: None,
+            pending_end: None,
             ended: None,
             suspended: false,
             reading: true,
@@ -212,7 +229,7 @@ impl Loader {
         if open {
             self.outgoing.close_now(None, &[]);
         }
-        self.end(env, Cause::Cancelled, open);
+        self.end(env, Cause::Cancelled, if open { Linger::Moment } else { Linger::No });
     }
 
     /// The session told the end, with every message before it; nothing is kept for it any more.
@@ -283,7 +300,7 @@ impl Loader {
     pub fn wants_read(&self) -> bool {
         match self.stage {
             Stage::Securing | Stage::Upgrading(_) | Stage::Refused(_) => !self.suspended,
-            Stage::Open(_) => !self.suspended && (self.reading || self.closing.is_some()),
+            Stage::Open(_) => !self.suspended && self.fault.is_none() && (self.reading || self.closing.is_some()),
             Stage::Lingering { .. } => true,
             Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => false,
         }
@@ -327,12 +344,14 @@ impl Loader {
             Output::Raw(raw) => self.raw = raw,
             Output::Frames(frames) => self.outgoing.give_back(frames),
         }
-        let position = match (&self.tls, self.raw.is_empty()) {
-            (None, _) => self.outgoing.written(),
-            (Some(_), true) => self.sealed,
-            (Some(_), false) => return,
-        };
-        self.sends.written(position, env.events);
+        if self.tls.is_none() {
+            self.sends.written(self.outgoing.written(), env.events);
+        } else if self.raw.is_empty() {
+            self.sends.written(self.sealed, env.events);
+        }
+        if let Some((cause, linger)) = self.pending_end.take() {
+            self.end_now(env, cause, linger);
+        }
         if matches!(self.stage, Stage::Lingering { until_written: true }) && !self.has_output() {
             self.disconnect();
         }
@@ -360,6 +379,7 @@ impl Loader {
                 Timer::Close => self.close_timed_out(env),
                 Timer::Rest => self.rest_timed_out(env),
                 Timer::Linger => self.disconnect(),
+                Timer::Unread if self.fault.is_some() => self.give_up(env),
                 Timer::Unread => {
                     // Again and again, until the session has told the end: messages may be taken one by one.
                     self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout.max(TICK));
@@ -431,11 +451,20 @@ impl Loader {
 
     // The end.
 
-    /// The end is known. It is told once, with everything that waited; `linger`: the socket stays for its last bytes.
-    fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: bool) {
-        if self.ended.is_some() {
+    /// The end is known. It is told once, with everything that waited. While bytes are with the reactor it waits for them
+    /// to come back: what was handed to the kernel was sent.
+    fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
+        if self.ended.is_some() || self.pending_end.is_some() {
             return;
         }
+        if self.output_is_out {
+            self.pending_end = Some((cause, linger));
+        } else {
+            self.end_now(env, cause, linger);
+        }
+    }
+
+    fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
         let opened = matches!(self.stage, Stage::Open(_));
         let timeline = std::mem::take(&mut self.timeline);
         let metrics = timeline.into_metrics(self.settings.epoch, &self.settings.request, env.now);
@@ -447,11 +476,13 @@ impl Loader {
         let waiting = end.waiting.clone();
         self.ended = Some(end.later.clone());
         self.suspended = false;
+        self.fault = None;
         self.timers.cancel_all();
         self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
         self.actions.clear();
-        if linger {
-            self.stage = Stage::Lingering { until_written: false };
+        let until_written = linger == Linger::UntilWritten;
+        if linger == Linger::Moment || (until_written && self.has_output()) {
+            self.stage = Stage::Lingering { until_written };
             self.timers.start(Timer::Linger, env.now, LINGER);
         } else {
             self.disconnect();
@@ -466,9 +497,12 @@ impl Loader {
 
     /// The connection is lost, or never came to be.
     fn lose(&mut self, env: &mut Env<'_>, error: UrlError) {
+        if self.fault.is_some() {
+            return self.give_up(env);
+        }
         let error = self.broken.take().unwrap_or(error);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
-        self.end(env, cause, false);
+        self.end(env, cause, Linger::No);
     }
 
     /// A clock of the caller's ran out.
@@ -482,7 +516,7 @@ impl Loader {
         }
         let error = UrlError::new(ErrorCode::TimedOut, self.error_stage(), reason);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
-        self.end(env, cause, open);
+        self.end(env, cause, if open { Linger::Moment } else { Linger::No });
     }
 
     /// The row of `cancel_with`, where it was called.
@@ -543,7 +577,7 @@ impl Loader {
     }
 
     fn set_pong_clock(&mut self, now: Instant) {
-        if self.suspended || !self.reading {
+        if self.suspended || !self.reading || self.fault.is_some() {
             self.timers.stop(Timer::Pong, now);
         } else {
             self.timers.go_on(Timer::Pong, now);

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::end::{Cause, io_error};
-use super::{Completion, Env, Event, LINGER, Loader, Message, Stage, TICK, Timer, cancelled};
+use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
 use crate::foundation::{CloseCode, ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
 use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
 
@@ -77,9 +77,12 @@ impl Loader {
         }
         env.events.push(Event::DiscardUnread);
         self.closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec) });
+        if self.fault.is_some() {
+            return self.give_up(env);
+        }
         let open = matches!(self.stage, Stage::Open(_));
         if matches!(self.stage, Stage::Created | Stage::Refused(_)) || (!open && self.waiting.is_empty()) {
-            return self.end_cancelled(env, false);
+            return self.end_cancelled(env, Linger::No);
         }
         self.resume(env.now);
         self.timers.start(Timer::Close, env.now, self.settings.options.close_timeout);
@@ -171,14 +174,28 @@ impl Loader {
             if let Some((code, reason)) = self.closing.as_ref().map(Closing::frame) {
                 self.outgoing.close_now(code, reason);
             }
-            return self.end_cancelled(env, true);
+            return self.end_cancelled(env, Linger::Moment);
         }
         self.outgoing.close_now(code, &[]);
-        self.end(env, Cause::ServerClosed { code, reason }, true);
+        self.end(env, Cause::ServerClosed { code, reason }, Linger::Moment);
     }
 
-    /// The server broke the protocol, or its message is too long: it is told so, and the task ends.
+    /// The server broke the protocol, or its message is too long. Nothing more is read. The messages before it keep their
+    /// place: what their handlers send still goes out, as it would if the bytes had come one by one.
     fn violated(&mut self, env: &mut Env<'_>, violation: Violation) {
+        self.fault = Some(violation);
+        if self.closing.is_some() {
+            // No message is told any more.
+            return self.give_up(env);
+        }
+        self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
+        self.set_pong_clock(env.now);
+        env.events.push(Event::Fault);
+    }
+
+    /// The messages before the server's fault are told, or nobody takes them: it is told so, and the task ends.
+    pub fn give_up(&mut self, env: &mut Env<'_>) {
+        let Some(violation) = self.fault.take() else { return };
         let close_code = violation.close_code();
         let code = match violation.kind() {
             ViolationKind::TooLong => ErrorCode::MessageTooLong,
@@ -188,7 +205,7 @@ impl Loader {
         self.outgoing.close_now(Some(close_code), cut_reason(reason.as_bytes()));
         let error = UrlError::new(code, ErrorStage::Open, reason);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
-        self.end(env, cause, true);
+        self.end(env, cause, Linger::Moment);
     }
 
     /// Writing to the socket failed. What the server sent before, its Close perhaps, is still read.
@@ -250,11 +267,11 @@ impl Loader {
 
     /// The server did not answer our Close in time.
     pub(super) fn close_timed_out(&mut self, env: &mut Env<'_>) {
-        self.end_cancelled(env, false);
+        self.end_cancelled(env, Linger::No);
     }
 
     /// The end of `cancel_with`.
-    fn end_cancelled(&mut self, env: &mut Env<'_>, linger: bool) {
+    fn end_cancelled(&mut self, env: &mut Env<'_>, linger: Linger) {
         if let Some(cause) = self.cancelled_with() {
             self.end(env, cause, linger);
         }

@@ -55,7 +55,7 @@ pub enum Timer {
     Rest,
     /// The server did not close TCP after the end.
     Linger,
-    /// `close_timeout` after the end is known: messages before it were not taken.
+    /// `close_timeout` after the end, or what leads to it, is known: messages before it were not taken.
     Unread,
     /// `ping_interval`.
     Ping,

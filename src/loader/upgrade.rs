@@ -1,6 +1,6 @@
 //! The HTTP exchange that opens the WebSocket: RFC 6455 §4.1.
 
-use super::{Env, Event, Loader, Raw, Stage, Timer};
+use super::{Env, Event, Linger, Loader, Raw, Stage, Timer};
 use crate::foundation::{ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
 use crate::http::{self, BodyReader, HeadParser, Offer, ResponseHead};
 use crate::loader::end::Cause;
@@ -95,7 +95,7 @@ impl Loader {
         let Some((response, reason)) = response else { return };
         let error = refusal(response, reason);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
-        self.end(env, cause, false);
+        self.end(env, cause, Linger::No);
     }
 }
 

@@ -160,6 +160,12 @@ impl Connection {
         self.change(client, |loader, env| loader.set_reading(true, env.now));
     }
 
+    /// The messages before the server's fault are told. What was sent for them goes out, then the task ends.
+    pub fn give_up(&self, client: &Arc<dyn Client>) {
+        self.uncork(client);
+        self.change(client, |loader, env| loader.give_up(env));
+    }
+
     /// Everything is told; nothing has to be kept for this task.
     pub fn end_is_told(&self, client: &Arc<dyn Client>) {
         self.change(client, |loader, _| loader.end_is_told());
@@ -283,7 +289,8 @@ impl Connection {
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
             let mut env = environment(scratch, Instant::now());
             state.loader.give_back(&mut env, output);
-            if state.loader.has_action() {
+            // The end may have waited for these bytes: there are other deadlines now, or the socket is to be closed.
+            if state.loader.has_action() || state.loader.is_ended() {
                 self.shared.notify(Command::Update(Arc::clone(client)));
             }
             match result {

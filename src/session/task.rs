@@ -406,6 +406,11 @@ impl TaskShared {
     fn call(&self, callback: Callback) {
         match callback {
             Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..) => answer(callback),
+            Callback::Fault => {
+                if let Some(client) = self.client() {
+                    self.connection.give_up(&client);
+                }
+            }
             Callback::Informational(response) => {
                 self.tell(Method::DidReceiveInformationalResponse, |delegate, session, task| {
                     delegate.did_receive_informational_response(session, task, &response);
