@@ -521,9 +521,10 @@ fn last_bytes_after_a_tls_failure() -> Duration {
 
 #[test]
 fn after_a_tls_failure_the_last_bytes_leave_and_the_socket_closes_behind_them() {
-    // After two seconds it would close in any case. A busy machine may need a second attempt.
-    let closes_at_once = (0..5).any(|_| last_bytes_after_a_tls_failure() < Duration::from_secs(1));
-    assert!(closes_at_once, "the socket stays though everything has left");
+    // It would close after two seconds in any case. A busy machine may be late once.
+    let lasted: Vec<Duration> = (0..4).map(|_| last_bytes_after_a_tls_failure()).collect();
+    let late = lasted.iter().filter(|lasted| **lasted > Duration::from_secs(1)).count();
+    assert!(late <= 1, "{lasted:?}");
 }
 
 /// Two messages of this size are more than is read ahead.

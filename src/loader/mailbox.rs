@@ -13,6 +13,9 @@ use crate::foundation::{CloseCode, HttpUrlResponse, Message, TaskMetrics, UrlErr
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;
 
+/// How many receives are remembered that took a message which had been given back.
+const RETAKEN: usize = 64;
+
 /// How much is read ahead where a message may have any size.
 const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
 
@@ -114,6 +117,8 @@ pub struct Mailbox {
     discarding: bool,
     /// Messages that a receive took and whose receiver was gone, by the number of that receive: first of all.
     returned: BTreeMap<u64, Message>,
+    /// Receives that took such a message, with the number that it keeps its place by if it comes back again.
+    retaken: BTreeMap<u64, u64>,
     stream: VecDeque<Item>,
     /// How many messages came, and how many of them left `stream`.
     arrived: u64,
@@ -140,6 +145,7 @@ impl Default for Mailbox {
             taken: false,
             discarding: false,
             returned: BTreeMap::new(),
+            retaken: BTreeMap::new(),
             stream: VecDeque::new(),
             arrived: 0,
             departed: 0,
@@ -207,7 +213,8 @@ impl Mailbox {
     pub fn give_back(&mut self, receive: u64, message: Message) {
         if matches!(self.telling, Telling::NotYet) && !self.discarding {
             self.unread += message.len() + MESSAGE_OVERHEAD;
-            self.returned.insert(receive, message);
+            let place = self.retaken.remove(&receive).unwrap_or(receive);
+            self.returned.insert(place, message);
         }
     }
 
@@ -229,7 +236,8 @@ impl Mailbox {
                 if self.receives.is_empty() {
                     return self.failure();
                 }
-                if let Some((_, message)) = self.returned.pop_first() {
+                if let Some((place, message)) = self.returned.pop_first() {
+                    self.retake(place);
                     return self.received(message);
                 }
             }
@@ -328,6 +336,17 @@ impl Mailbox {
         self.unread = self.unread.saturating_sub(message.len() + MESSAGE_OVERHEAD);
         self.taken = true;
         self.receives.pop_front().map(|receive| Callback::Received(receive, Ok(message)))
+    }
+
+    /// The next receive takes a message that came back. Which of them are never given back is not known: the oldest are
+    /// forgotten.
+    fn retake(&mut self, place: u64) {
+        if let Some(receive) = self.receives.front() {
+            self.retaken.insert(receive.number, place);
+        }
+        if self.retaken.len() > RETAKEN {
+            self.retaken.pop_first();
+        }
     }
 
     fn discard_unread(&mut self) {

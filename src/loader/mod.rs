@@ -512,7 +512,7 @@ impl Loader {
         }
         let open = matches!(self.stage, Stage::Open(_));
         if open {
-            self.outgoing.close_now(None, &[]);
+            self.close_now(None);
         }
         let error = UrlError::new(ErrorCode::TimedOut, self.error_stage(), reason);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
@@ -520,8 +520,9 @@ impl Loader {
     }
 
     /// The row of `cancel_with`, where it was called.
-    fn cancelled_with(&mut self) -> Option<Cause> {
-        self.closing.take().map(|Closing { code, reason }| Cause::CancelledWith { code, reason })
+    fn cancelled_with(&self) -> Option<Cause> {
+        let Closing { code, reason } = self.closing.as_ref()?;
+        Some(Cause::CancelledWith { code: *code, reason: reason.clone() })
     }
 
     fn disconnect(&mut self) {

@@ -161,6 +161,7 @@ impl Loader {
                     self.timers.cancel(Timer::Pong);
                 } else if self.timers.is_on(Timer::Pong) {
                     self.timers.start(Timer::Pong, env.now, self.settings.options.pong_timeout);
+                    self.set_pong_clock(env.now);
                 }
             }
             Incoming::Close { code, reason } => self.server_closed(env, code, reason),
@@ -169,15 +170,20 @@ impl Loader {
 
     /// The server's Close: it answers ours, or is echoed at once (§5.5.1).
     fn server_closed(&mut self, env: &mut Env<'_>, code: Option<CloseCode>, reason: Vec<u8>) {
+        self.close_now(code);
         if self.closing.is_some() {
-            // A Close that has not left by now, behind messages that the server no longer reads, goes out without them.
-            if let Some((code, reason)) = self.closing.as_ref().map(Closing::frame) {
-                self.outgoing.close_now(code, reason);
-            }
             return self.end_cancelled(env, Linger::Moment);
         }
-        self.outgoing.close_now(code, &[]);
         self.end(env, Cause::ServerClosed { code, reason }, Linger::Moment);
+    }
+
+    /// A Close with this code; after `cancel_with`, its own. One that has not left by now, behind messages that the server
+    /// no longer reads, goes out without them.
+    pub(super) fn close_now(&mut self, code: Option<CloseCode>) {
+        match self.closing.as_ref().map(Closing::frame) {
+            Some((code, reason)) => self.outgoing.close_now(code, reason),
+            None => self.outgoing.close_now(code, &[]),
+        }
     }
 
     /// The server broke the protocol, or its message is too long. Nothing more is read. The messages before it keep their
@@ -217,8 +223,11 @@ impl Loader {
             _ => {}
         }
         let error = io_error(error, self.error_stage()).with_failing_url(&self.settings.request.url);
-        self.sends.fail(&error, env.events);
         self.broken = Some(error);
+        // After `cancel_with` they fail as cancelled, whatever became of the connection then.
+        if let Some(error) = self.refuses_calls() {
+            self.sends.fail(&error, env.events);
+        }
         if !self.timers.is_on(Timer::Rest) {
             self.start_clock(Timer::Rest, env.now, LINGER);
         }

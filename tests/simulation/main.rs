@@ -1,0 +1,94 @@
+//! The road of a task under a seeded random network: no clock, no socket, no thread.
+//!
+//! Every run is made from a seed. It chooses a server, a network, a caller and what goes wrong with each (`plan`), then plays
+//! reactor, session, kernel, server and caller in an order that it chooses too (`moves`), and asks at every step whether
+//! what came out is what has to come out (`model`, `rest`): who is told what, in which order, with which error; what is on
+//! the wire; how much memory waits; that it ends, in time, and stays ended.
+//!
+//! - `SIMULATION_SEED=n cargo test --test simulation` replays one run and prints all that happened in it.
+//! - `SIMULATION_RANDOM=1` begins at a seed of its own, which it prints.
+//! - `SIMULATION_RUNS=n` makes so many runs.
+
+mod calls;
+mod model;
+mod moves;
+mod network;
+mod peer;
+mod plan;
+mod rest;
+mod rng;
+mod tls;
+mod wire;
+mod world;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::env;
+use std::hash::{BuildHasher, RandomState};
+use std::panic::{self, AssertUnwindSafe};
+use std::rc::Rc;
+
+use world::{Trace, World};
+
+const RUNS: u64 = 10_000;
+
+/// How many kinds of ends so many runs have at least: a simulation that only ever sees clean ends proves nothing.
+const KINDS: usize = 40;
+
+/// One run; how it ended, in words.
+fn run(seed: u64, trace: Trace) -> String {
+    let mut world = World::new(seed, trace);
+    world.run();
+    world.check_end();
+    world.model.end_in_words()
+}
+
+/// A run that is written down; whether it passed, and what happened in it.
+fn traced(seed: u64) -> (bool, Vec<String>) {
+    let trace = Rc::new(RefCell::new(Vec::new()));
+    let passed = panic::catch_unwind(AssertUnwindSafe(|| run(seed, Some(Rc::clone(&trace))))).is_ok();
+    let lines = trace.take();
+    (passed, lines)
+}
+
+fn variable(name: &str) -> Option<u64> {
+    env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number, not {value}")))
+}
+
+#[test]
+fn every_schedule_keeps_the_promises() {
+    if let Some(seed) = variable("SIMULATION_SEED") {
+        let (passed, lines) = traced(seed);
+        println!("{}", lines.join("\n"));
+        assert!(passed, "seed {seed} fails");
+        return;
+    }
+    let base = match variable("SIMULATION_RANDOM") {
+        Some(1..) => RandomState::new().hash_one(0) >> 16,
+        _ => 0,
+    };
+    println!("seeds from {base}");
+    let runs = variable("SIMULATION_RUNS").unwrap_or(RUNS);
+    let mut ends = BTreeMap::new();
+    for seed in base..base + runs {
+        match panic::catch_unwind(|| run(seed, None)) {
+            Ok(end) => *ends.entry(end).or_insert(0) += 1,
+            Err(_) => {
+                let (_, lines) = traced(seed);
+                println!("{}", lines.join("\n"));
+                panic!("seed {seed} fails after {} runs: SIMULATION_SEED={seed} replays it", seed - base);
+            }
+        }
+    }
+    for (end, count) in &ends {
+        println!("{count:>6} {end}");
+    }
+    assert!(runs < RUNS || ends.len() >= KINDS, "fewer kinds of ends than there should be: {}", ends.len());
+}
+
+#[test]
+fn a_seed_is_one_run() {
+    for seed in 0..200 {
+        assert_eq!(traced(seed), traced(seed), "seed {seed}");
+    }
+}

@@ -1,0 +1,513 @@
+//! The moves of a run: which are possible, and what each does.
+
+use std::io::{ErrorKind, IoSlice};
+use std::net::SocketAddr;
+
+use urlsession::CloseCode;
+use urlsession::internals::Output;
+
+use crate::calls::{Kind, Sending, message};
+use crate::model::{Cause, Closing, io_code};
+use crate::network::End;
+use crate::peer::content;
+use crate::plan::{Connect, Last, LookUp, Receives, length};
+use crate::world::{World, not_found, note};
+
+/// How many moves a run may have.
+const MOVES: usize = 60_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Move {
+    Write,
+    TakeOutput,
+    Act,
+    Resolved,
+    Connected,
+    Up,
+    Down,
+    PeerReads,
+    PeerActs,
+    Read,
+    Work,
+    ReadOn,
+    EndIsTold,
+    Call,
+    Tick,
+}
+
+impl World {
+    /// Until nothing is left to do.
+    pub fn run(&mut self) {
+        for _ in 0..MOVES {
+            if self.is_over() {
+                return;
+            }
+            self.make(self.possible());
+        }
+        panic!("the run does not end: {:?}", self.loader);
+    }
+
+    fn is_over(&self) -> bool {
+        self.loader.is_finished()
+            && self.out.is_none()
+            && self.mailbox.is_told()
+            && !self.mailbox.has_next()
+            && !self.end_is_told
+            && self.calls == 0
+    }
+
+    fn possible(&self) -> ([Move; 40], usize) {
+        let now = self.model.now;
+        let mut moves = [Move::Tick; 40];
+        let mut count = 1;
+        let mut add = |add: bool, what: Move, weight: usize| {
+            for place in moves.iter_mut().skip(count).take(if add { weight } else { 0 }) {
+                *place = what;
+                count += 1;
+            }
+        };
+        let readable = self.network.down.is_readable() && self.connected && !self.read_to_end;
+        add(self.out.is_some(), Move::Write, 5);
+        add(self.out.is_none() && self.may_write && !self.blocked && self.connected, Move::TakeOutput, 5);
+        add(self.may_act, Move::Act, 5);
+        add(self.resolving.is_some_and(|at| at <= now), Move::Resolved, 2);
+        add(self.connecting.is_some_and(|at| at <= now), Move::Connected, 2);
+        add(self.network.up.is_moving() && self.network.up.at <= now, Move::Up, 2);
+        add(self.network.down.is_moving() && self.network.down.at <= now, Move::Down, 2);
+        add(self.peer_may_read(), Move::PeerReads, 2);
+        add(self.peer.has_plans() && self.peer_at <= now, Move::PeerActs, 1);
+        add(readable && self.loader.wants_read(), Move::Read, 4);
+        add(self.mailbox.has_next() && self.worker_at <= now, Move::Work, 3);
+        add(self.read_on, Move::ReadOn, 1);
+        add(self.end_is_told, Move::EndIsTold, 2);
+        add(self.calls > 0 && self.caller_at <= now, Move::Call, 1);
+        (moves, count)
+    }
+
+    fn make(&mut self, (moves, count): ([Move; 40], usize)) {
+        if count == 1 {
+            return self.sleep();
+        }
+        match moves[self.rng.below(count)] {
+            Move::Write => self.write(),
+            Move::TakeOutput => self.take_output(),
+            Move::Act => self.act(),
+            Move::Resolved => self.resolved(),
+            Move::Connected => self.connect_ends(),
+            Move::Up => {
+                self.network.up.arrive(self.network.grain, &mut self.rng);
+                self.network.up.at = self.model.now + self.pause();
+            }
+            Move::Down => {
+                self.network.down.arrive(self.network.grain, &mut self.rng);
+                self.network.down.at = self.model.now + self.pause();
+            }
+            Move::PeerReads => self.peer_reads(),
+            Move::PeerActs => {
+                self.peer.act();
+                self.peer_at = self.model.now + self.pause();
+                self.peer_wrote();
+            }
+            Move::Read => self.read(),
+            Move::Work => {
+                self.run_callback();
+                self.worker_at = self.model.now + self.pause();
+            }
+            Move::ReadOn => {
+                self.read_on = false;
+                self.model.reading = true;
+                self.step(Cause::Other, |loader, env| loader.set_reading(true, env.now));
+            }
+            Move::EndIsTold => {
+                self.end_is_told = false;
+                self.loader.end_is_told();
+            }
+            Move::Call => {
+                self.call();
+                self.caller_at = self.model.now + self.pause();
+            }
+            Move::Tick => {
+                let time = self.rng.below(20) as u64;
+                self.pass(time);
+            }
+        }
+    }
+
+    /// Nobody has anything to do now: until somebody has.
+    fn sleep(&mut self) {
+        self.check_rest();
+        let now = self.model.now;
+        let deadline = self.loader.next_deadline().map(|at| {
+            let left = at.saturating_duration_since(self.instant());
+            now + left.as_nanos().div_ceil(1_000_000) as u64
+        });
+        let moments = [
+            deadline,
+            self.resolving.filter(|at| *at > now),
+            self.connecting.filter(|at| *at > now),
+            Some(self.network.up.at).filter(|_| self.network.up.is_moving()),
+            Some(self.network.down.at).filter(|_| self.network.down.is_moving()),
+            Some(self.peer_at).filter(|_| self.peer.has_plans()),
+            Some(self.worker_at).filter(|_| self.mailbox.has_next()),
+            Some(self.caller_at).filter(|_| self.calls > 0),
+        ];
+        let next = moments.into_iter().flatten().filter(|at| *at > now).min();
+        let Some(next) = next else { panic!("nothing will ever happen again: {:?}, {:?}", self.loader, self.mailbox) };
+        self.pass(next - now);
+    }
+
+    /// Time goes by; a deadline that has passed is looked at.
+    fn pass(&mut self, time: u64) {
+        self.model.pass(time);
+        let now = self.instant();
+        if self.loader.next_deadline().is_some_and(|deadline| deadline <= now) {
+            note!(self, "timeout");
+            self.step(Cause::Timeout, |loader, env| loader.handle_timeout(env));
+            let next = self.loader.next_deadline();
+            assert!(next.is_none_or(|deadline| deadline > now), "a deadline in the past");
+        }
+        self.model.check_deadlines(&self.peer, &self.plan);
+        if self.model.last_moment().is_some_and(|last| self.model.now >= last) {
+            assert!(!self.loader.wants_read(), "the socket lives on after the end");
+        }
+    }
+
+    fn resolved(&mut self) {
+        self.resolving = None;
+        if self.plan.look_up == LookUp::Hangs {
+            return;
+        }
+        let mut addresses: Vec<SocketAddr> = Vec::new();
+        if self.plan.look_up == LookUp::Answers {
+            for last in 0..self.plan.connects.len() {
+                addresses.push(([192, 0, 2, last as u8 + 1], self.port()).into());
+            }
+        }
+        let answer = if self.plan.look_up == LookUp::Fails { Err(not_found()) } else { Ok(addresses) };
+        note!(self, "look-up: {answer:?}");
+        self.step(Cause::Resolved, |loader, env| loader.resolved(env, answer));
+    }
+
+    fn connect_ends(&mut self) {
+        self.connecting = None;
+        // A literal is one address, whatever the plan has for others.
+        let single = self.plan.literal && self.plan.tls.is_none();
+        let all = &self.plan.connects;
+        let connect = if single { all[all.len() - 1] } else { all[self.addresses] };
+        self.addresses += 1;
+        match connect {
+            Connect::Works => self.finish_connect(Ok(())),
+            Connect::Fails(kind) => self.finish_connect(Err(kind.into())),
+            Connect::Hangs => {}
+        }
+    }
+
+    // The socket.
+
+    fn take_output(&mut self) {
+        let output = self.step(Cause::Other, |loader, env| loader.take_output(env));
+        match output {
+            Some(output) => {
+                assert!(!self.model.suspended || self.model.ended.is_some(), "a suspended task writes");
+                let bytes = size(&output);
+                assert!(bytes > 0, "an output without a byte");
+                let budget = if self.plan.tls.is_some() { 64 << 10 } else { 1 << 20 };
+                // One part may go beyond it: a buffer of short messages, or a long message with its header.
+                let part = (80 << 10).max(self.largest_message + 14);
+                assert!(bytes <= (budget + part) * 101 / 100 + 200, "{bytes} bytes are given out at once");
+                self.out = Some(output);
+                self.model.is_out = true;
+            }
+            None => self.may_write = false,
+        }
+    }
+
+    fn write(&mut self) {
+        let Some(mut output) = self.out.take() else { return };
+        let mut slices: Vec<IoSlice<'_>> = Vec::new();
+        output.slices(&mut slices);
+        let result = self.network.write(&slices, &mut self.rng);
+        drop(slices);
+        note!(self, "write: {:?}", result.as_ref().map(Vec::len));
+        match result {
+            Ok(bytes) => {
+                output.advance(bytes.len());
+                if self.plan.tls.is_none() {
+                    self.tap.push(&bytes);
+                }
+                if !output.is_empty() && !self.rng.one_in(8) {
+                    self.out = Some(output);
+                    return;
+                }
+                self.model.is_out = false;
+                self.step(Cause::GivenBack, |loader, env| loader.give_back(env, output));
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.blocked = true;
+                self.model.is_out = false;
+                self.step(Cause::GivenBack, |loader, env| loader.give_back(env, output));
+            }
+            Err(error) => {
+                let kind = error.kind();
+                self.model.is_out = false;
+                self.step(Cause::GivenBack, |loader, env| loader.give_back(env, output));
+                self.step(Cause::WriteFailed(kind), |loader, env| loader.write_failed(env, error));
+                if self.model.ended.is_none() && self.model.broken.is_none() {
+                    self.model.broken = Some(io_code(kind));
+                }
+            }
+        }
+    }
+
+    fn read(&mut self) {
+        let ahead = self.model.read_ahead() + self.given_back + 33 * self.largest_input + 64;
+        if self.model.closing.is_none() {
+            assert!(self.model.unread <= ahead, "{} bytes are unread, {ahead} may be", self.model.unread);
+        }
+        let payload = self.loader.take_payload_buffer();
+        // What other threads call while this one is in the kernel.
+        while self.rng.one_in(16) {
+            self.call();
+        }
+        if self.plan.caller.suspends && self.rng.one_in(8) {
+            self.suspend_or_resume();
+        }
+        let received = match payload {
+            Some(mut payload) => {
+                let result = self.network.down.read(payload.space());
+                let count = result.as_ref().copied().unwrap_or(0);
+                note!(self, "read into the message: {result:?}");
+                self.input(count);
+                self.step(Cause::Received, |loader, env| loader.payload_received(env, payload, count));
+                result.map(drop)
+            }
+            None => {
+                let size =
+                    if self.rng.one_in(2) { 256 << 10 } else { self.rng.within(1, self.network.grain.min(4096)) };
+                let mut buffer = vec![0; size.min(self.network.down.ready()).max(1)];
+                let result = self.network.down.read(&mut buffer);
+                note!(self, "read: {result:?}");
+                result.map(|count| {
+                    self.input(count);
+                    self.step(Cause::Received, |loader, env| loader.receive(env, &buffer[..count]));
+                })
+            }
+        };
+        self.read_to_end = matches!(&received, Err(error) if error.kind() != ErrorKind::WouldBlock);
+        match received {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
+                self.step(Cause::EndOfStream, |loader, env| loader.end_of_stream(env));
+            }
+            Err(error) if error.kind() != ErrorKind::WouldBlock => {
+                let kind = error.kind();
+                self.step(Cause::ReadFailed(kind), |loader, env| loader.read_failed(env, error));
+            }
+            _ => {}
+        }
+    }
+
+    fn input(&mut self, count: usize) {
+        self.model.read += count;
+        self.largest_input = self.largest_input.max(count);
+        if count > 0 {
+            self.model.quiet = 0;
+        }
+    }
+
+    // The server.
+
+    fn peer_may_read(&self) -> bool {
+        let closed = !self.connected && self.addresses > 0 && self.model.ended.is_some() && self.out.is_none();
+        let readable = self.network.up.is_readable() && self.peer.listens();
+        !self.hung_up && (readable || (closed && !self.network.up.is_moving()))
+    }
+
+    fn peer_reads(&mut self) {
+        let grain = self.network.grain;
+        let mut buffer = vec![0; if self.rng.one_in(2) { 64 << 10 } else { self.rng.within(1, grain) }];
+        match self.network.up.read(&mut buffer) {
+            Ok(count) => self.peer.receive(&buffer[..count]),
+            // The client closed its socket, or the network did.
+            Err(_) => {
+                self.hung_up = true;
+                self.peer.client_is_gone();
+            }
+        }
+        self.blocked = false;
+        self.may_write = true;
+        self.peer_wrote();
+    }
+
+    fn peer_wrote(&mut self) {
+        let bytes = std::mem::take(&mut self.peer.out);
+        if !bytes.is_empty() {
+            note!(self, "the server writes {} bytes", bytes.len());
+            self.network.down.put(&bytes);
+        }
+        match self.peer.ends.take() {
+            Some(End::Stream) => self.network.down.finish(End::Stream),
+            Some(End::Failure(kind)) => {
+                note!(self, "the server resets: {kind:?}");
+                self.network.reset(kind);
+                self.peer.gave_up = true;
+            }
+            None => {}
+        }
+    }
+
+    // The caller.
+
+    /// One call, of those that are left.
+    pub fn call(&mut self) {
+        if self.calls == 0 {
+            return;
+        }
+        self.calls -= 1;
+        if self.calls == 0 {
+            self.held.clear();
+            if self.model.started.is_none() && !self.model.cancelled {
+                self.start();
+            }
+            if self.model.suspended && self.rng.one_in(2) {
+                self.resume();
+            }
+            match self.plan.caller.last {
+                Last::Waits => {}
+                Last::Cancels => self.cancel(),
+                Last::CancelsWith => self.cancel_with(),
+            }
+            return;
+        }
+        let caller = &self.plan.caller;
+        match self.rng.below(12) {
+            0 if caller.cancels && self.rng.one_in(4) => self.cancel(),
+            1 if caller.cancels && self.rng.one_in(3) => self.cancel_with(),
+            2 if caller.suspends => self.suspend_or_resume(),
+            3 if caller.changes_limit => self.change_limit(),
+            4 => self.withdraw(),
+            5 => self.give_back(),
+            6 => self.ping(),
+            7 | 8 if caller.receives != Receives::Never => self.receive(),
+            9 if self.model.started.is_none() && !self.model.cancelled => self.start(),
+            10 if self.plan.limit == 0 && self.rng.one_in(60) => {
+                for _ in 0..30 {
+                    self.send(50_000);
+                }
+            }
+            _ => {
+                let large = self.rng.one_in(2000);
+                let limit = if self.plan.clean { self.plan.limit } else { 0 };
+                let most = if limit == 0 { usize::MAX } else { limit - 1 };
+                let length = length(limit, large, &mut self.rng).min(most);
+                self.send(length);
+            }
+        }
+    }
+
+    pub fn send(&mut self, length: usize) {
+        let text = self.rng.one_in(2);
+        let plain = (text, content(text, length, &mut self.rng));
+        let refused = self.model.refusal(length, &self.plan);
+        let index = self.model.send_line.call();
+        note!(self, "send {index}: {length} bytes, refused: {refused:?}");
+        let handler = self.handlers.unit(Kind::Send, index);
+        if refused.is_none() {
+            self.model.buffered += length;
+            self.largest_message = self.largest_message.max(length);
+        }
+        self.model.sends.push(Sending { message: plain.clone(), refused });
+        self.step(Cause::Other, |loader, env| loader.send(env, message(plain), handler));
+    }
+
+    pub fn ping(&mut self) {
+        let index = self.model.ping_line.call();
+        note!(self, "ping {index}");
+        let handler = self.handlers.unit(Kind::Ping, index);
+        self.step(Cause::Other, |loader, env| loader.send_ping(env, handler));
+    }
+
+    fn withdraw(&mut self) {
+        let waiting = self.model.receive_line.waiting();
+        if waiting.is_empty() {
+            return;
+        }
+        let index = waiting[self.rng.below(waiting.len())];
+        note!(self, "withdraws receive {index}");
+        let Some(receive) = self.mailbox.withdraw_receive(self.numbers[&index]) else {
+            assert!(self.mailbox.is_ending(), "only a receive that fails already cannot be withdrawn");
+            return;
+        };
+        drop(receive);
+        self.model.receive_line.withdraw(index);
+        self.handlers.take();
+        if self.plan.caller.receives == Receives::Loop {
+            self.receive();
+        }
+    }
+
+    fn cancel(&mut self) {
+        note!(self, "cancel");
+        self.model.cancelled = true;
+        self.model.suspended = false;
+        let was_closing = self.model.closing.is_some();
+        self.step(Cause::Cancel, |loader, env| loader.cancel(env));
+        assert!(was_closing || self.model.is_out || self.model.ended.is_some(), "cancel() ends the task at once");
+    }
+
+    fn cancel_with(&mut self) {
+        let code = self.rng.pick(&[0, 999, 1000, 1001, 1005, 1006, 1015, 3000, 4999, 65535]);
+        let reasons = [None, Some(""), Some("bye"), Some("€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€€")];
+        let reason = reasons[self.rng.below(reasons.len())].map(str::as_bytes);
+        note!(self, "cancel_with {code}");
+        if code == 0 {
+            self.model.cancelled = true;
+            self.model.suspended = false;
+            let was_closing = self.model.closing.is_some();
+            self.step(Cause::Cancel, |loader, env| loader.cancel_with(env, CloseCode::INVALID, reason));
+            assert!(was_closing || self.model.is_out || self.model.ended.is_some());
+            return;
+        }
+        self.model.cancelled = true;
+        if self.model.ended.is_none() && self.model.closing.is_none() {
+            self.model.suspended = false;
+            self.model.closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec), at: self.model.now });
+        }
+        self.step(Cause::CancelWith, |loader, env| loader.cancel_with(env, CloseCode::new(code), reason));
+    }
+
+    /// As the session does it: not after a cancel, and `suspend()` only of a task that was started.
+    fn suspend_or_resume(&mut self) {
+        if self.model.cancelled {
+            return;
+        }
+        if self.model.suspended {
+            self.resume();
+        } else if self.model.started.is_some() || self.rng.one_in(4) {
+            note!(self, "suspend");
+            self.model.suspended = self.model.ended.is_none();
+            self.step(Cause::Other, |loader, env| loader.suspend(env.now));
+        }
+    }
+
+    fn resume(&mut self) {
+        note!(self, "resume");
+        self.model.suspended = false;
+        self.step(Cause::Other, |loader, env| loader.resume(env.now));
+    }
+
+    fn change_limit(&mut self) {
+        let limit = self.rng.pick(&[1, 100, 1000, 70_000, 0]);
+        note!(self, "limit {limit}");
+        self.model.set_limit(limit);
+        self.loader.set_maximum_message_size(limit);
+        assert_eq!(self.loader.maximum_message_size(), limit);
+        self.mailbox.set_maximum_message_size(limit);
+        self.read_on |= self.mailbox.must_read_on();
+    }
+}
+
+fn size(output: &Output) -> usize {
+    let mut slices = Vec::new();
+    output.slices(&mut slices);
+    slices.iter().map(|slice| slice.len()).sum()
+}

@@ -1,0 +1,454 @@
+//! The server of a run: it follows its plan, keeps a record of what it sent and saw, and checks every byte of the client.
+
+use std::collections::VecDeque;
+use std::io::{Read, Write};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use rustls::ServerConnection;
+use sha1::{Digest, Sha1};
+
+use crate::network::End;
+use crate::plan::{Answer, Body, Finale, HangsUp, Manners, Op, Plan, Pongs, Wrong};
+use crate::rng::Rng;
+use crate::tls;
+use crate::wire::{Reader, Seen, close_payload, frame};
+
+/// A message: whether it is text, and its payload.
+pub type Plain = (bool, Vec<u8>);
+
+/// Something that ends the task of a client that reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fatal {
+    Close(Option<u16>, Vec<u8>),
+    /// The handshake is refused: the status, and the body as far as it is sent.
+    Refusal(u16, Vec<u8>),
+    /// The client fails with this number.
+    Code(i32),
+    /// The client fails with 100 and sends a Close with this code.
+    Violation(u16),
+    /// TLS ends where a frame may begin, or the handshake has not ended.
+    Notify,
+}
+
+pub struct Peer {
+    tls: Option<Box<ServerConnection>>,
+    reader: Reader,
+    answer: Answer,
+    script: VecDeque<Op>,
+    finale: Option<Finale>,
+    manners: Manners,
+    offers: bool,
+    rng: Rng,
+    read: usize,
+    /// Bytes for the network.
+    pub out: Vec<u8>,
+    /// What stands behind them.
+    pub ends: Option<End>,
+    pub sent: Vec<Plain>,
+    pub seen: Vec<Plain>,
+    pub pings_sent: Vec<Vec<u8>>,
+    pub pongs_seen: Vec<Vec<u8>>,
+    /// Pongs that nobody asked for were sent.
+    pub pongs_unasked: bool,
+    pub pings_seen: usize,
+    /// The number of the last of them that was answered.
+    pub pings_answered: usize,
+    pub close_seen: Option<Vec<u8>>,
+    pub close_sent: bool,
+    /// Its Close is an answer to the client's.
+    pub answered_close: bool,
+    pub fatal: Option<Fatal>,
+    /// It answered with a good 101.
+    pub is_open: bool,
+    /// The position in `out`'s stream behind the head of a refusal, of a connection without TLS.
+    pub refusal_at: Option<usize>,
+    written: usize,
+    /// It said all that it has to say.
+    pub gave_up: bool,
+}
+
+impl Peer {
+    pub fn new(plan: &Plan, rng: &mut Rng) -> Self {
+        Self {
+            tls: plan.tls.map(|tls| Box::new(tls::server(tls))),
+            reader: Reader::default(),
+            answer: plan.answer.clone(),
+            script: plan.script.clone().into(),
+            finale: Some(plan.finale.clone()),
+            manners: plan.manners.clone(),
+            offers: plan.offers(),
+            rng: rng.fork(),
+            read: 0,
+            out: Vec::new(),
+            ends: None,
+            sent: Vec::new(),
+            seen: Vec::new(),
+            pings_sent: Vec::new(),
+            pongs_seen: Vec::new(),
+            pongs_unasked: false,
+            pings_seen: 0,
+            pings_answered: 0,
+            close_seen: None,
+            close_sent: false,
+            answered_close: false,
+            fatal: plan.tls.and_then(|tls| tls::fault(tls.certificate)).map(Fatal::Code),
+            is_open: false,
+            refusal_at: None,
+            written: 0,
+            gave_up: false,
+        }
+    }
+
+    /// Whether it reads.
+    pub fn listens(&self) -> bool {
+        self.manners.deaf_after.is_none_or(|after| self.read < after)
+    }
+
+    /// Whether it wants to do the next thing of its own accord.
+    pub fn has_plans(&self) -> bool {
+        self.is_open && !self.gave_up && self.finale.is_some()
+    }
+
+    /// How many bytes of a frame it waits for the rest of.
+    pub fn unread(&self) -> usize {
+        self.reader.rest()
+    }
+
+    /// Bytes of the client.
+    pub fn receive(&mut self, mut bytes: &[u8]) {
+        self.read += bytes.len();
+        let Some(tls) = &mut self.tls else {
+            self.reader.push(bytes);
+            return self.handle();
+        };
+        let mut plaintext = Vec::new();
+        while !bytes.is_empty() {
+            let done = tls.read_tls(&mut bytes).is_err() || tls.process_new_packets().is_err();
+            let _ = tls.reader().read_to_end(&mut plaintext);
+            if done {
+                // An alert of the client's, for instance; or the other way round.
+                self.gave_up = true;
+                self.ends.get_or_insert(End::Stream);
+                break;
+            }
+        }
+        self.reader.push(&plaintext);
+        self.handle();
+        self.collect();
+    }
+
+    /// The client sends nothing more.
+    pub fn client_is_gone(&mut self) {
+        self.gave_up = true;
+        if self.manners.hangs_up != HangsUp::Never {
+            self.ends.get_or_insert(End::Stream);
+        }
+    }
+
+    /// The next thing of the script.
+    pub fn act(&mut self) {
+        match self.script.pop_front() {
+            Some(Op::Message { text, length, fragments, pings }) => {
+                let payload = content(text, length, &mut self.rng);
+                self.message((text, payload), fragments, pings);
+            }
+            Some(Op::Ping(length)) => self.ping(length),
+            Some(Op::Pong(payload)) => {
+                self.pongs_unasked = true;
+                self.send(&frame(0x8a, &payload));
+            }
+            None => {
+                if let Some(finale) = self.finale.take() {
+                    self.end(finale);
+                }
+            }
+        }
+    }
+
+    fn end(&mut self, finale: Finale) {
+        match finale {
+            Finale::Close { code, reason } => self.close(code, reason),
+            Finale::Ends(end) => self.ends = Some(end),
+            // TCP stays, here: the client has to hang up.
+            Finale::Notify => self.notify(),
+            Finale::Violation(bytes, code) => {
+                self.fatal = Some(Fatal::Violation(code));
+                self.send(&bytes);
+                self.chatter();
+            }
+            Finale::BadRecord if self.tls.is_some() => {
+                self.fatal = Some(Fatal::Code(-1200));
+                self.put(&[&[0x17, 3, 3, 0, 40][..], &[7; 40]].concat());
+            }
+            Finale::BadRecord => self.ends = Some(End::Stream),
+            Finale::Nothing => return,
+        }
+        self.gave_up = true;
+    }
+
+    fn close(&mut self, code: Option<u16>, reason: Vec<u8>) {
+        self.send(&frame(0x88, &close_payload(code, &reason)));
+        self.fatal = Some(Fatal::Close(code, reason));
+        self.close_sent = true;
+        self.gave_up = true;
+        self.chatter();
+        if self.manners.hangs_up == HangsUp::AtOnce {
+            self.hang_up(true);
+        }
+    }
+
+    /// What comes behind the end means nothing.
+    fn chatter(&mut self) {
+        if self.manners.chatters {
+            self.send(&[frame(0x81, b"more"), frame(0x89, b"and"), frame(0xff, b"more")].concat());
+        }
+    }
+
+    fn hang_up(&mut self, notify: bool) {
+        if notify {
+            self.notify();
+        }
+        self.ends.get_or_insert(End::Stream);
+    }
+
+    fn notify(&mut self) {
+        match &mut self.tls {
+            Some(tls) => {
+                tls.send_close_notify();
+                self.fatal.get_or_insert(Fatal::Notify);
+                self.collect();
+            }
+            None => self.ends = self.ends.or(Some(End::Stream)),
+        }
+    }
+
+    fn handle(&mut self) {
+        while let Some(seen) = self.reader.next() {
+            match seen {
+                Seen::Request(head) => self.reply(&head),
+                Seen::Message(text, payload) => {
+                    if self.manners.echoes && self.can_talk() {
+                        self.message((text, payload.clone()), 1, false);
+                    }
+                    self.seen.push((text, payload));
+                }
+                Seen::Ping(payload) => {
+                    self.pings_seen += 1;
+                    let answers = match self.manners.pongs {
+                        Pongs::All => true,
+                        Pongs::Some => self.rng.one_in(2),
+                        Pongs::None => false,
+                    };
+                    if answers && self.can_talk() {
+                        self.send(&frame(0x8a, &payload));
+                        self.pings_answered = self.pings_seen;
+                    }
+                }
+                Seen::Pong(payload) => self.pongs_seen.push(payload),
+                Seen::Close(payload) => self.closed(payload),
+            }
+        }
+    }
+
+    fn closed(&mut self, payload: Vec<u8>) {
+        if self.can_talk() && !self.close_sent && self.fatal.is_none() && self.manners.answers_close {
+            self.send(&frame(0x88, &payload));
+            let code = payload.first_chunk().map(|code| u16::from_be_bytes(*code));
+            self.fatal = Some(Fatal::Close(code, payload.get(2..).unwrap_or_default().to_vec()));
+            self.close_sent = true;
+            self.answered_close = true;
+        }
+        self.gave_up = true;
+        self.close_seen = Some(payload);
+        if self.manners.hangs_up != HangsUp::Never && self.manners.answers_close {
+            self.hang_up(self.rng.clone().one_in(2));
+        }
+    }
+
+    fn can_talk(&self) -> bool {
+        self.is_open && !self.gave_up
+    }
+
+    fn message(&mut self, message: Plain, fragments: usize, pings: bool) {
+        let (text, payload) = &message;
+        let mut cuts: Vec<usize> = (1..fragments).map(|_| self.rng.below(payload.len() + 1)).collect();
+        cuts.sort_unstable();
+        cuts.push(payload.len());
+        let mut start = 0;
+        for (index, cut) in cuts.iter().copied().enumerate() {
+            let opcode = match (index, text) {
+                (0, true) => 1,
+                (0, false) => 2,
+                _ => 0,
+            };
+            let fin = if index + 1 == cuts.len() { 0x80 } else { 0 };
+            let part = frame(fin | opcode, &payload[start..cut]);
+            self.send(&part);
+            start = cut;
+            if pings && fin == 0 {
+                self.ping(index);
+            }
+        }
+        self.sent.push(message);
+    }
+
+    fn ping(&mut self, length: usize) {
+        let mut payload = vec![0; length];
+        self.rng.fill(&mut payload);
+        self.send(&frame(0x89, &payload));
+        self.pings_sent.push(payload);
+    }
+
+    fn reply(&mut self, request: &str) {
+        check_request(request, self.offers);
+        let key = field(request, "Sec-WebSocket-Key").expect("a key");
+        let informational = match &self.answer {
+            Answer::Accept { informational, .. } | Answer::Refuse { informational, .. } => *informational,
+            _ => 0,
+        };
+        for _ in 0..informational {
+            self.send(b"HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n");
+        }
+        match self.answer.clone() {
+            Answer::Accept { protocol, .. } => {
+                let protocol = protocol.map_or_else(String::new, |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
+                self.is_open = true;
+                self.send(
+                    accepted(&accept(key), "Upgrade: websocket\r\nConnection: Upgrade\r\n", &protocol).as_bytes(),
+                );
+            }
+            Answer::Refuse { status, body, .. } => self.refuse(status, body),
+            Answer::Wrong(wrong) => {
+                let good = "Upgrade: websocket\r\nConnection: Upgrade\r\n";
+                let accept = accept(key);
+                let head = match wrong {
+                    Wrong::Accept => accepted("AAAAAAAAAAAAAAAAAAAAAAAAAAA=", good, ""),
+                    Wrong::NoUpgrade => accepted(&accept, "Connection: Upgrade\r\n", ""),
+                    Wrong::NoConnection => accepted(&accept, "Upgrade: websocket\r\n", ""),
+                    Wrong::Version => accepted(&accept, good, "").replace("HTTP/1.1", "HTTP/1.0"),
+                    Wrong::Protocol => accepted(&accept, good, "Sec-WebSocket-Protocol: other\r\n"),
+                    Wrong::Extension => accepted(&accept, good, "Sec-WebSocket-Extensions: x-zip\r\n"),
+                };
+                self.fatal = Some(Fatal::Refusal(101, Vec::new()));
+                self.refusal_at = Some(self.written + head.len());
+                self.send(head.as_bytes());
+            }
+            Answer::Garbage(bytes) => {
+                self.fatal = Some(Fatal::Code(-1017));
+                self.send(&bytes);
+            }
+            Answer::Silence => {}
+            Answer::Ends(end) => self.ends = Some(end),
+        }
+    }
+
+    fn refuse(&mut self, status: u16, body: Body) {
+        let (Body::Length(length) | Body::Short(length, _) | Body::Chunked(length) | Body::UntilEnd(length)) = body;
+        let bytes = content(true, length, &mut self.rng);
+        let framing = match body {
+            Body::Length(_) | Body::Short(..) => format!("Content-Length: {length}\r\n"),
+            Body::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Body::UntilEnd(_) => String::new(),
+        };
+        let head = format!("HTTP/1.1 {status} Because\r\n{framing}\r\n");
+        self.refusal_at = Some(self.written + head.len());
+        self.send(head.as_bytes());
+        let sent = match body {
+            Body::Length(_) => bytes,
+            Body::Short(_, ends) => {
+                if ends {
+                    self.ends = Some(End::Stream);
+                }
+                bytes[..length / 2].to_vec()
+            }
+            Body::Chunked(_) => {
+                let mut coded = Vec::new();
+                for chunk in bytes.chunks(3_000) {
+                    coded.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+                    coded.extend_from_slice(chunk);
+                    coded.extend_from_slice(b"\r\n");
+                }
+                coded.extend_from_slice(b"0\r\n\r\n");
+                self.fatal = Some(Fatal::Refusal(status, bytes));
+                return self.send(&coded);
+            }
+            Body::UntilEnd(_) => {
+                self.ends = Some(End::Stream);
+                bytes
+            }
+        };
+        self.send(&sent);
+        self.fatal = Some(Fatal::Refusal(status, sent));
+    }
+
+    /// Bytes of HTTP or WebSocket.
+    fn send(&mut self, bytes: &[u8]) {
+        match &mut self.tls {
+            Some(tls) => {
+                tls.writer().write_all(bytes).unwrap();
+                self.collect();
+            }
+            None => self.put(bytes),
+        }
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.written += bytes.len();
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn collect(&mut self) {
+        if let Some(tls) = &mut self.tls {
+            while tls.wants_write() {
+                tls.write_tls(&mut self.out).unwrap();
+            }
+        }
+    }
+}
+
+fn accepted(accept: &str, upgrade: &str, more: &str) -> String {
+    format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}Sec-WebSocket-Accept: {accept}\r\n{more}\r\n")
+}
+
+fn accept(key: &str) -> String {
+    STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")))
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines()
+        .filter_map(|line| line.split_once(':'))
+        .find(|(field, _)| field.eq_ignore_ascii_case(name))
+        .map(|(_, value)| value.trim())
+}
+
+/// RFC 6455 §4.1.
+fn check_request(request: &str, offers: bool) {
+    assert!(request.starts_with("GET /chat?x=1 HTTP/1.1\r\n"), "{request}");
+    assert!(field(request, "Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")), "{request}");
+    assert!(field(request, "Connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")), "{request}");
+    assert_eq!(field(request, "Sec-WebSocket-Version"), Some("13"));
+    let key = field(request, "Sec-WebSocket-Key").expect("a key");
+    assert_eq!(STANDARD.decode(key).expect("a key in base64").len(), 16);
+    assert_eq!(field(request, "Sec-WebSocket-Protocol"), offers.then_some("chat, other"));
+    assert_eq!(field(request, "X-Common"), Some("yes"));
+}
+
+/// The payload of a message. Text has characters of every length, so that cuts fall inside them.
+pub fn content(text: bool, length: usize, rng: &mut Rng) -> Vec<u8> {
+    if !text {
+        let mut payload = vec![0; length];
+        rng.fill(&mut payload);
+        return payload;
+    }
+    let mut payload = Vec::with_capacity(length);
+    while payload.len() < length {
+        let characters = ["a", "é", "€", "🌍", "plain words, and many of them; "];
+        let character = characters[rng.below(characters.len())].as_bytes();
+        match length - payload.len() {
+            room if room >= character.len() => payload.extend_from_slice(character),
+            _ => payload.push(b'.'),
+        }
+    }
+    payload
+}

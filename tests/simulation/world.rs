@@ -1,0 +1,540 @@
+//! A run: the loader and the mailbox of one task, and around them everything that the reactor, the session, the network, the
+//! server and the caller would do, one move at a time.
+//!
+//! The moves keep the orders that the crate itself keeps: what a step tells reaches the mailbox before the next step; one
+//! thread reads, and others may call between its look at `wants_read` and its bytes; one writer writes, and others may
+//! call while it does.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io::{self, ErrorKind};
+use std::rc::Rc;
+use std::sync::{Arc, LazyLock};
+use std::time::{Duration, Instant, SystemTime};
+
+use urlsession::internals::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings};
+use urlsession::{Url, UrlError, UrlRequest, WebSocketOptions};
+
+use crate::calls::{Handlers, Kind, Outcome, message, plain};
+use crate::model::{Cause, Model, Row, same};
+use crate::network::Network;
+use crate::peer::{Peer, Plain};
+use crate::plan::{Plan, Receives};
+use crate::rng::Rng;
+use crate::tls;
+use crate::wire::{Reader, Seen};
+
+/// The moment at which every run begins.
+static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+static HEADERS: LazyLock<Arc<HashMap<String, String>>> =
+    LazyLock::new(|| Arc::new(HashMap::from([("X-Common".to_owned(), "yes".to_owned())])));
+
+/// What happened in a run, a line for each thing; kept only where somebody wants to read it.
+pub type Trace = Option<Rc<RefCell<Vec<String>>>>;
+
+macro_rules! note {
+    ($world:expr, $($words:tt)*) => {
+        if let Some(trace) = &$world.trace {
+            let line = format!("{:>8} {}", $world.model.now, format_args!($($words)*));
+            trace.borrow_mut().push(line);
+        }
+    };
+}
+pub(crate) use note;
+
+pub struct World {
+    pub plan: Plan,
+    pub rng: Rng,
+    pub trace: Trace,
+    pub loader: Loader,
+    pub mailbox: Mailbox,
+    random: Random,
+    plaintext: Vec<u8>,
+    pub network: Network,
+    pub peer: Peer,
+    pub model: Model,
+    pub handlers: Handlers,
+    /// What the client gave to the kernel, where it can be read.
+    pub tap: Tap,
+    /// There is a socket.
+    pub connected: bool,
+    /// A read said that there is no more; there is no other.
+    pub read_to_end: bool,
+    /// The server knows that the client is gone.
+    pub hung_up: bool,
+    /// An output is with the writer.
+    pub out: Option<Output>,
+    /// The kernel took no more.
+    pub blocked: bool,
+    /// There may be something to write, or to do.
+    pub may_write: bool,
+    pub may_act: bool,
+    /// Which actions wait for their answer.
+    pub resolving: Option<u64>,
+    pub connecting: Option<u64>,
+    pub addresses: usize,
+    /// Reading may go on, and the loader has not been told yet.
+    pub read_on: bool,
+    /// The completion has been told, and the loader does not know it yet.
+    pub end_is_told: bool,
+    /// When the worker, the caller and the server move again.
+    pub worker_at: u64,
+    pub caller_at: u64,
+    pub peer_at: u64,
+    pub calls: usize,
+    /// Messages that were taken by a receive whose receiver may go: its number, the message, and which it is.
+    pub held: Vec<(u64, Plain, usize)>,
+    /// The numbers of the receives that wait, by their index.
+    pub numbers: HashMap<usize, u64>,
+    /// The largest number of bytes that came in with one step.
+    pub largest_input: usize,
+    /// Bytes of messages that were given back.
+    pub given_back: usize,
+    pub largest_message: usize,
+    /// The last error that there was.
+    pub error: Option<UrlError>,
+    /// The step that is made.
+    cause: Cause,
+}
+
+/// A reader of the bytes that the network took.
+#[derive(Default)]
+pub struct Tap {
+    reader: Reader,
+    pub messages: Vec<Plain>,
+    pub pongs: Vec<Vec<u8>>,
+    pub close: Option<Vec<u8>>,
+}
+
+impl Tap {
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.reader.push(bytes);
+        while let Some(seen) = self.reader.next() {
+            match seen {
+                Seen::Message(text, payload) => self.messages.push((text, payload)),
+                Seen::Pong(payload) => self.pongs.push(payload),
+                Seen::Close(payload) => self.close = Some(payload),
+                Seen::Ping(_) | Seen::Request(_) => {}
+            }
+        }
+    }
+}
+
+impl World {
+    pub fn new(seed: u64, trace: Trace) -> Self {
+        let mut rng = Rng::new(seed);
+        let plan = Plan::new(&mut rng);
+        let mut bytes = rng.fork();
+        let mut network = Network::new(plan.capacity, plan.grain);
+        network.up.fault = plan.up_fault;
+        network.down.fault = plan.down_fault;
+        network.write_fault = plan.write_fault;
+        let mut mailbox = Mailbox::default();
+        // The session gives a mailbox its limit with the loader's.
+        mailbox.set_maximum_message_size(plan.limit);
+        let mut world = Self {
+            peer: Peer::new(&plan, &mut rng),
+            model: Model::new(&plan),
+            loader: Loader::new(settings(&plan), plan.limit),
+            calls: plan.caller.calls,
+            plan,
+            rng,
+            trace,
+            mailbox,
+            random: Random::new(move |pool| bytes.fill(pool)),
+            plaintext: Vec::new(),
+            network,
+            handlers: Handlers::default(),
+            tap: Tap::default(),
+            connected: false,
+            read_to_end: false,
+            hung_up: false,
+            out: None,
+            blocked: false,
+            may_write: false,
+            may_act: false,
+            resolving: None,
+            connecting: None,
+            addresses: 0,
+            read_on: false,
+            end_is_told: false,
+            worker_at: 0,
+            caller_at: 0,
+            peer_at: 0,
+            held: Vec::new(),
+            numbers: HashMap::new(),
+            largest_input: 0,
+            given_back: 0,
+            largest_message: 0,
+            error: None,
+            cause: Cause::Other,
+        };
+        note!(world, "{:?}", world.plan);
+        if world.plan.caller.starts_first {
+            world.start();
+        }
+        if world.plan.caller.receives == Receives::Loop {
+            world.receive();
+        }
+        world
+    }
+
+    pub fn instant(&self) -> Instant {
+        *BASE + Duration::from_millis(self.model.now)
+    }
+
+    /// A step of the loader; what it tells reaches the mailbox before anything else happens.
+    pub fn step<R>(&mut self, cause: Cause, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
+        self.cause = cause;
+        let mut events = Vec::new();
+        let now = self.instant();
+        let Self { loader, random, plaintext, .. } = self;
+        let result = step(loader, &mut Env { now, random, plaintext, events: &mut events });
+        assert!(self.plaintext.is_empty(), "the room for decrypted bytes is empty between steps");
+        for event in events {
+            self.event(event);
+        }
+        match cause {
+            Cause::GivenBack => self.model.nothing_is_out(),
+            _ => self.model.may_end(cause, &self.peer, &self.plan),
+        }
+        if !self.mailbox.may_read_on() {
+            self.loader.set_reading(false, now);
+            self.model.reading = false;
+            self.model.stopped = true;
+        }
+        self.may_write = true;
+        self.may_act = true;
+        assert_eq!(self.loader.is_ended(), self.model.ended.is_some());
+        assert_eq!(self.loader.buffered_amount(), self.model.buffered, "buffered_amount");
+        if self.model.suspended && self.model.ended.is_none() {
+            let still = !self.loader.wants_read() && !self.loader.has_action();
+            assert!(still, "a suspended task moves");
+        }
+        self.check_mailbox();
+        result
+    }
+
+    /// One thing that the loader tells, before it goes to the mailbox.
+    fn event(&mut self, event: Event) {
+        note!(self, "  tells {:.120}", format!("{event:?}"));
+        let cause = self.cause;
+        match &event {
+            Event::Informational(response) => assert_eq!(response.status_code(), 103),
+            Event::Response(response) => {
+                assert!(self.model.ended.is_none());
+                assert!(!self.model.opened, "{response:?}");
+            }
+            Event::Open { .. } => {
+                assert!(self.peer.is_open && !self.model.opened && self.model.ended.is_none());
+                self.model.opened = true;
+            }
+            Event::Message(message) => self.model.message(&plain(message.clone()), &self.peer),
+            Event::Sent(_, result) => {
+                let result = result.as_ref().map(|()| ()).map_err(|error| self.code(error));
+                let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
+                self.model.sent(result, cause, seen);
+            }
+            Event::Pong(_, result) => {
+                let result = result.as_ref().map(|()| ()).map_err(|error| self.code(error));
+                self.model.ponged(result, &self.peer);
+            }
+            Event::End(end) => {
+                let row = Row {
+                    waiting: self.code(&end.waiting),
+                    later: self.code(&end.later),
+                    close: end.close.as_ref().map(|(code, reason)| (code.raw_value(), reason.clone())),
+                    error: end.error.as_ref().map(|error| self.code(error)),
+                };
+                if row.error == Some(-1011) {
+                    let response = end.error.as_ref().and_then(UrlError::response).expect("the refusal");
+                    self.check_refusal(response.status_code(), response.body());
+                }
+                let metrics = end.metrics.as_ref().expect("metrics");
+                let transactions = usize::from(self.model.started.is_some());
+                assert_eq!(metrics.transaction_metrics.len(), transactions);
+                self.model.end(row, cause, &self.peer, &self.plan);
+            }
+            Event::Fault => self.model.broke(cause, &self.peer),
+            Event::DiscardUnread => self.model.discard(),
+            Event::UnreadDue => {
+                assert!(self.model.ended.is_some() && cause == Cause::Timeout);
+                if self.mailbox.has_next() {
+                    // As the session: callbacks run or are about to, and may take what is unread.
+                    return;
+                }
+                let wanted = std::mem::take(&mut self.model.taken) || !self.model.receive_line.waiting().is_empty();
+                if !wanted {
+                    self.model.discard();
+                }
+            }
+        }
+        self.mailbox.deliver(event);
+    }
+
+    fn check_refusal(&self, status: u16, body: &[u8]) {
+        let Some(crate::peer::Fatal::Refusal(expected, sent)) = &self.peer.fatal else { panic!("nobody refused") };
+        assert_eq!(status, *expected);
+        assert!(sent.starts_with(body) && body.len() <= 64 * 1024, "another body than the server's");
+    }
+
+    /// Apple's number of an error that says what it failed at.
+    pub fn code(&mut self, error: &UrlError) -> i32 {
+        self.error = Some(error.clone());
+        assert!(error.failing_url().is_some() && !error.reason().is_empty(), "{error:?}");
+        error.raw_code()
+    }
+
+    /// What the mailbox says of itself agrees with what was put into it.
+    fn check_mailbox(&self) {
+        let model = &self.model;
+        if model.available.is_empty() && model.ended.is_some() {
+            let told = self.mailbox.is_told();
+            assert!(told || self.mailbox.has_next(), "nothing stands before the end, and it is not told");
+        }
+        if !model.available.is_empty() && !model.receive_line.waiting().is_empty() {
+            assert!(self.mailbox.has_next(), "a message and a receive wait for one another");
+        }
+    }
+
+    /// The worker of the queue runs one callback.
+    pub fn run_callback(&mut self) {
+        let has_next = self.mailbox.has_next();
+        assert!(!has_next || self.mailbox.waiting() > 0 || self.model.fault.is_some());
+        let callback = self.mailbox.next();
+        assert_eq!(has_next, callback.is_some(), "has_next() says whether there is a next(): {callback:?}");
+        self.read_on |= self.mailbox.must_read_on();
+        let Some(callback) = callback else { return };
+        note!(self, "calls {:.120}", format!("{callback:?}"));
+        match callback {
+            Callback::Fault => {
+                let told = self.model.available.is_empty() || self.model.receive_line.waiting().is_empty();
+                assert!(told || self.model.ended.is_some(), "a fault before the messages that came before it");
+                self.step(Cause::GiveUp, |loader, env| loader.give_up(env));
+            }
+            Callback::Informational(_) => {
+                assert!(!self.model.told.open && !self.model.told.close && !self.model.told.metrics);
+                self.model.told.informational += 1;
+            }
+            Callback::Open(protocol) => {
+                let told = &mut self.model.told;
+                assert!(!std::mem::replace(&mut told.open, true) && !told.close && !told.metrics);
+                let offered = if self.plan.offers() { Some("chat") } else { None };
+                assert_eq!(protocol.as_deref(), offered);
+            }
+            Callback::Sent(handler, result) => handler(result),
+            Callback::Pong(handler, result) => handler(result),
+            Callback::Received(receive, result) => {
+                (receive.handler)(result);
+                return self.answers(Some(receive.number));
+            }
+            Callback::Close(code, reason) => {
+                self.model.step_of_the_end();
+                let told = &mut self.model.told;
+                assert!(!std::mem::replace(&mut told.close, true) && !told.metrics);
+                let (_, row, _) = self.model.ended.as_ref().unwrap();
+                assert_eq!(row.close, Some((code.raw_value(), reason)));
+            }
+            Callback::Metrics(_) => {
+                self.model.step_of_the_end();
+                let told = &mut self.model.told;
+                assert!(!std::mem::replace(&mut told.metrics, true) && !told.complete);
+                let (_, row, _) = self.model.ended.as_ref().unwrap();
+                assert_eq!(told.close, row.close.is_some(), "did_close_with before the metrics");
+            }
+            Callback::Complete(error) => {
+                self.model.step_of_the_end();
+                let code = error.map(|error| self.code(&error));
+                let told = &mut self.model.told;
+                assert!(told.metrics && !std::mem::replace(&mut told.complete, true));
+                assert_eq!(told.open, self.model.opened, "did_open_with_protocol");
+                let (_, row, _) = self.model.ended.as_ref().unwrap();
+                assert_eq!(code, row.error);
+                self.end_is_told = true;
+            }
+        }
+        self.answers(None);
+    }
+
+    /// What handlers were called with. `receive`: the number of the receive that was answered.
+    fn answers(&mut self, receive: Option<u64>) {
+        for (kind, index, outcome) in self.handlers.take() {
+            note!(self, "  {kind:?} {index}: {}", describe(&outcome));
+            match kind {
+                Kind::Send => self.model.send_line.answered(kind, index),
+                Kind::Ping => self.model.ping_line.answered(kind, index),
+                Kind::Receive => self.model.receive_line.answered(kind, index),
+            }
+            let told = &self.model.told;
+            match outcome {
+                Outcome::Dropped => panic!("the handler of {kind:?} {index} was dropped and never called"),
+                Outcome::Failed(error) => {
+                    let code = self.code(&error);
+                    self.model.failed_callback(kind, index, code);
+                }
+                Outcome::Done(Some(plain)) => {
+                    assert!(
+                        told.open && !told.receive_failed && !told.close && !told.metrics,
+                        "a message after the end"
+                    );
+                    self.message(receive.expect("a receive"), plain);
+                }
+                Outcome::Done(None) => {
+                    assert!(told.open && !told.close && !told.metrics, "{kind:?} went well after the end");
+                    let in_order = kind != Kind::Ping || self.model.may_tell_pong(index);
+                    assert!(in_order, "a pong before a message that came before it");
+                }
+            }
+        }
+        if self.rng.one_in(3) {
+            // What a handler calls.
+            self.call();
+        }
+    }
+
+    /// A receive has a message.
+    fn message(&mut self, receive: u64, plain: Plain) {
+        assert!(!self.model.discarded, "a message after a cancel, or after it was dropped");
+        let index = self.model.available.pop_first().expect("a message that is not available");
+        assert!(same(&plain, &self.peer.sent[index]), "messages come in order: this is not message {index}");
+        self.model.unread -= plain.1.len() + 64;
+        self.model.taken = true;
+        match self.plan.caller.gives_back {
+            Some(of) if self.rng.one_in(of) => {
+                self.held.push((receive, plain, index));
+                if self.rng.one_in(2) {
+                    self.give_back();
+                }
+            }
+            _ => {}
+        }
+        if self.plan.caller.receives == Receives::Loop {
+            self.receive();
+        }
+    }
+
+    /// A receiver is gone that had a message and did not take it.
+    pub fn give_back(&mut self) {
+        let Some((receive, plain, index)) = self.held.pop() else { return };
+        note!(self, "gives back message {index} of receive {receive}");
+        if !self.model.end_begun && !self.model.discarded {
+            self.model.available.insert(index);
+            self.model.came_back.insert(index);
+            self.model.unread += plain.1.len() + 64;
+            self.given_back += plain.1.len() + 64;
+        }
+        self.mailbox.give_back(receive, message(plain));
+        self.check_mailbox();
+    }
+
+    pub fn receive(&mut self) {
+        let index = self.model.receive_line.call();
+        note!(self, "receive {index}");
+        let handler = self.handlers.message(index);
+        let number = self.mailbox.receive(|_| handler);
+        self.numbers.insert(index, number);
+        self.check_mailbox();
+    }
+
+    /// The next thing that the loader asks for.
+    pub fn act(&mut self) {
+        let has_action = self.loader.has_action();
+        let action = self.loader.next_action();
+        assert_eq!(has_action, action.is_some());
+        let Some(action) = action else {
+            self.may_act = false;
+            return;
+        };
+        note!(self, "{action:?}");
+        match action {
+            Action::Resolve { host, port } => {
+                assert_eq!((host.as_str(), port), (tls::HOST, self.port()));
+                assert!(self.resolving.is_none() && self.addresses == 0);
+                self.resolving = Some(self.model.now + self.pause());
+            }
+            Action::Connect(address) => {
+                assert_eq!(address.port(), self.port());
+                assert!(!self.connected && self.connecting.is_none());
+                self.connecting = Some(self.model.now + self.pause());
+            }
+            Action::Disconnect => {
+                assert!(self.model.ended.is_some());
+                self.connected = false;
+                self.connecting = None;
+            }
+        }
+    }
+
+    pub fn port(&self) -> u16 {
+        if self.plan.tls.is_some() { 443 } else { 80 }
+    }
+
+    pub fn pause(&mut self) -> u64 {
+        self.plan.pause(&mut self.rng)
+    }
+
+    /// The answer to a connect.
+    pub fn finish_connect(&mut self, result: io::Result<()>) {
+        let address = ([192, 0, 2, 1], self.port()).into();
+        note!(self, "connect: {result:?}");
+        match result {
+            Ok(()) => {
+                self.connected = true;
+                self.step(Cause::Connected, |loader, env| loader.connected(env, None, Some(address)));
+            }
+            Err(error) => {
+                self.model.connect_failures.push(error.kind());
+                self.step(Cause::ConnectFailed, |loader, env| loader.connect_failed(env, error));
+            }
+        }
+    }
+
+    /// The first `resume()`.
+    pub fn start(&mut self) {
+        note!(self, "start");
+        self.model.started = Some(self.model.now);
+        let tls = self.plan.tls.map(tls::client);
+        self.step(Cause::Start, |loader, env| loader.start(env, Ok(tls)));
+    }
+}
+
+fn describe(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done(None) => "Ok".to_owned(),
+        Outcome::Done(Some((_, payload))) => format!("{} bytes", payload.len()),
+        Outcome::Failed(error) => error.raw_code().to_string(),
+        Outcome::Dropped => "dropped".to_owned(),
+    }
+}
+
+fn settings(plan: &Plan) -> Settings {
+    let scheme = if plan.tls.is_some() { "wss" } else { "ws" };
+    // A literal address has no certificate here.
+    let host = if plan.literal && plan.tls.is_none() { "192.0.2.1" } else { tls::HOST };
+    let mut request = UrlRequest::new(Url::parse(&format!("{scheme}://{host}/chat?x=1#part")).unwrap());
+    if plan.offers() {
+        request.set_value("chat, other", "Sec-WebSocket-Protocol");
+    }
+    if plan.bad_request {
+        request.set_value("split\r\nme", "X-Bad");
+    }
+    let mut options = WebSocketOptions::default();
+    options.close_timeout = Duration::from_millis(plan.close_timeout);
+    options.pong_timeout = Duration::from_millis(plan.pong_timeout);
+    options.ping_interval = plan.ping_interval.map(Duration::from_millis);
+    options.maximum_send_queue = plan.maximum_send_queue;
+    Settings {
+        request: Arc::new(request),
+        additional_headers: Arc::clone(&HEADERS),
+        request_timeout: Duration::from_millis(plan.request_timeout),
+        resource_timeout: Duration::from_millis(plan.resource_timeout),
+        options,
+        epoch: Epoch { instant: *BASE, date: SystemTime::UNIX_EPOCH },
+    }
+}
+
+/// The failure of a look-up.
+pub fn not_found() -> io::Error {
+    io::Error::new(ErrorKind::Other, "no such host")
+}
