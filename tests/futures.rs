@@ -199,9 +199,9 @@ fn a_future_dropped_before_its_message_leaves_it_to_the_next() {
     drop(unpolled);
     drop(polled);
     assert_eq!(Arc::strong_count(&count), 1);
-    orders.send(3).unwrap();
     let (first, dropped, third) = (task.receive_async(), task.receive_async(), task.receive_async());
     drop(dropped);
+    orders.send(3).unwrap();
     assert_eq!((text(block_on(first)), text(block_on(third))), ("0".to_owned(), "1".to_owned()));
     assert_eq!(text(block_on(task.receive_async())), "2");
     drop(orders);

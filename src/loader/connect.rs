@@ -175,6 +175,8 @@ impl Loader {
     fn tls_failed(&mut self, env: &mut Env<'_>, error: UrlError) {
         match self.stage {
             Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => return self.end_of_stream(env),
+            // What the server did wrong before that counts.
+            _ if self.fault.is_some() => return self.give_up(env),
             _ => {}
         }
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));

@@ -334,8 +334,9 @@ impl Model {
             Cause::Start if plan.bad_request => vec![self.failed(-1000)],
             Cause::Resolved => vec![self.failed(-1003)],
             Cause::ConnectFailed => vec![self.failed(connect_code(&self.connect_failures))],
+            // Behind its fault the server may end TLS.
+            Cause::Received | Cause::GiveUp if fault.is_some() => fault.map_or_else(Vec::new, |(_, rows)| rows.clone()),
             Cause::Received => self.fatal_rows(peer),
-            Cause::GiveUp => fault.map_or_else(Vec::new, |(_, rows)| rows.clone()),
             Cause::EndOfStream => lost(-1005),
             Cause::ReadFailed(kind) => lost(io_code(kind)),
             Cause::Timeout if refusing == Some(true) => vec![self.failed(-1011)],
@@ -363,20 +364,16 @@ impl Model {
 
     /// What the server sent that ends the task of whoever reads it.
     fn fatal_rows(&self, peer: &Peer) -> Vec<Row> {
-        let mut rows = match &peer.fatal {
+        match &peer.fatal {
             Some(Fatal::Close(code, reason)) => {
                 let close = (code.unwrap_or(1005), Some(reason.clone()));
                 vec![Row { waiting: 57, later: 57, close: Some(close), error: None }]
             }
             Some(Fatal::Refusal(..)) => vec![self.failed(-1011)],
             Some(Fatal::Code(code)) => vec![self.failed(*code)],
-            Some(Fatal::Notify) => match &self.fault {
-                Some((_, rows)) => rows.clone(),
-                None => vec![self.failed(self.broken.unwrap_or(-1005))],
-            },
+            Some(Fatal::Notify) => vec![self.failed(self.broken.unwrap_or(-1005))],
             Some(Fatal::Violation(_)) | None => Vec::new(),
-        };
-        rows
+        }
     }
 
     /// What the server did wrong.
@@ -386,12 +383,17 @@ impl Model {
         if matches!(peer.fatal, Some(Fatal::Violation(_))) {
             rows.push(self.failed(100));
         }
-        // A broken message of a byte or two may be too long before it is broken.
-        let tiny = least <= 5 && matches!(peer.fatal, Some(Fatal::Violation(_)));
-        if tiny || peer.sent.get(self.received).is_some_and(|(_, payload)| payload.len() >= least) {
+
+        if self.is_tiny(peer) || peer.sent.get(self.received).is_some_and(|(_, payload)| payload.len() >= least) {
             rows.push(self.failed(40));
         }
         rows
+    }
+
+    /// A broken message of a byte or two may be too long before it is broken.
+    fn is_tiny(&self, peer: &Peer) -> bool {
+        let (least, _) = self.limits.unwrap();
+        least <= 5 && matches!(peer.fatal, Some(Fatal::Violation(_)))
     }
 
     fn failed(&self, code: i32) -> Row {
@@ -450,13 +452,14 @@ impl Model {
     /// Whether the client's Close may hold this.
     pub fn may_say(&self, close: &[u8], peer: &Peer) -> bool {
         let Some((_, row, cause)) = &self.ended else { return false };
+        let (least, _) = self.limits.unwrap();
         let violation = matches!(&peer.fatal, Some(Fatal::Violation(code)) if close.starts_with(&code.to_be_bytes()));
-        let too_long = close.starts_with(&1009_u16.to_be_bytes());
+        let too_long = close.starts_with(&1009_u16.to_be_bytes())
+            && (self.is_tiny(peer) || peer.sent.iter().any(|(_, payload)| payload.len() >= least));
         // A cancel while the end waits for the writer comes too late.
-        if let Some(closing) = self.closing.as_ref().filter(|_| row.waiting == -999) {
+        if let Some(closing) = self.closing.as_ref().filter(|_| row.waiting == -999 && row.error.is_none()) {
             // What the server did wrong meanwhile may be told in its place.
-            let wrong = *cause == Cause::Received || self.fault.is_some();
-            return close == closing.payload() || (wrong && (violation || too_long));
+            return close == closing.payload() || violation || too_long;
         }
         match (&row.close, row.error, cause) {
             (Some(_), ..) => match &peer.fatal {

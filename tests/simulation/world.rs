@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -232,12 +232,12 @@ impl World {
             }
             Event::Message(message) => self.model.message(&plain(message.clone()), &self.peer),
             Event::Sent(_, result) => {
-                let result = result.as_ref().map(|()| ()).map_err(|error| self.code(error));
+                let result = result.as_ref().copied().map_err(|error| self.code(error));
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.sent(result, cause, seen);
             }
             Event::Pong(_, result) => {
-                let result = result.as_ref().map(|()| ()).map_err(|error| self.code(error));
+                let result = result.as_ref().copied().map_err(|error| self.code(error));
                 self.model.ponged(result, &self.peer);
             }
             Event::End(end) => {
@@ -536,5 +536,5 @@ fn settings(plan: &Plan) -> Settings {
 
 /// The failure of a look-up.
 pub fn not_found() -> io::Error {
-    io::Error::new(ErrorKind::Other, "no such host")
+    io::Error::other("no such host")
 }
