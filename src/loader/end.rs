@@ -87,3 +87,83 @@ pub fn resolve_error(error: io::Error, host: &str) -> UrlError {
     let reason = format!("cannot find the host {host}: {error}");
     UrlError::new(ErrorCode::CannotFindHost, ErrorStage::Resolve, reason).with_source(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+    use std::io::ErrorKind;
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// Waiting, later, close and reason, error: as numbers.
+    type Row = (i32, i32, Option<(u16, Option<&'static [u8]>)>, Option<i32>);
+
+    #[test]
+    fn the_table_of_ends() {
+        let closed = |code: Option<u16>, reason: &[u8]| Cause::ServerClosed {
+            code: code.map(CloseCode::new),
+            reason: reason.to_vec(),
+        };
+        let failed = |code| Cause::Failed(UrlError::new(code, ErrorStage::Open, "why"));
+        let going_away = CloseCode::GOING_AWAY;
+        let table: [(Cause, bool, Row); 10] = [
+            (closed(Some(1000), b"bye"), true, (57, 57, Some((1000, Some(b"bye"))), None)),
+            (closed(Some(4999), b""), true, (57, 57, Some((4999, Some(b""))), None)),
+            (closed(None, b""), true, (57, 57, Some((1005, Some(b""))), None)),
+            (
+                Cause::CancelledWith { code: going_away, reason: Some(b"x".to_vec()) },
+                true,
+                (-999, -999, Some((1001, Some(b"x"))), None),
+            ),
+            (
+                Cause::CancelledWith { code: CloseCode::new(999), reason: None },
+                false,
+                (-999, -999, Some((999, None)), None),
+            ),
+            (Cause::Cancelled, true, (-999, -999, None, Some(-999))),
+            (Cause::Cancelled, false, (-999, -999, None, Some(-999))),
+            (failed(ErrorCode::NetworkConnectionLost), true, (-1005, 57, None, Some(-1005))),
+            (failed(ErrorCode::MessageTooLong), true, (40, 57, None, Some(40))),
+            (failed(ErrorCode::BadServerResponse), false, (-1011, -1011, None, Some(-1011))),
+        ];
+        for (cause, opened, expected) in table {
+            let what = format!("{cause:?}, opened: {opened}");
+            let end = cause.into_end(opened, TaskMetrics::new(SystemTime::UNIX_EPOCH));
+            let close = end.close.as_ref().map(|(code, reason)| (code.raw_value(), reason.as_deref()));
+            let error = end.error.map(|error| error.raw_code());
+            assert_eq!((end.waiting.raw_code(), end.later.raw_code(), close, error), expected, "{what}");
+            assert!(end.metrics.is_some());
+        }
+    }
+
+    #[test]
+    fn errors_of_the_network_have_apples_numbers_and_their_source() {
+        let broken = [
+            (ErrorKind::BrokenPipe, 32),
+            (ErrorKind::ConnectionAborted, 53),
+            (ErrorKind::ConnectionReset, 54),
+            (ErrorKind::TimedOut, -1001),
+            (ErrorKind::NetworkDown, -1005),
+            (ErrorKind::Other, -1005),
+        ];
+        let refused = [
+            (ErrorKind::ConnectionRefused, -1004),
+            (ErrorKind::HostUnreachable, -1004),
+            (ErrorKind::TimedOut, -1001),
+            (ErrorKind::NetworkUnreachable, -1009),
+            (ErrorKind::NetworkDown, -1009),
+        ];
+        let broken = broken.map(|(kind, code)| (io_error(kind.into(), ErrorStage::Open), code));
+        let refused = refused.map(|(kind, code)| (connect_error(kind.into(), "[::1]:80"), code));
+        for (error, code) in broken.iter().chain(&refused) {
+            assert_eq!(error.raw_code(), *code, "{error}");
+            assert!(error.source().is_some());
+        }
+        assert!(refused.iter().all(|(error, _)| error.reason().contains("[::1]:80")));
+        let unknown = resolve_error(ErrorKind::Other.into(), "no.example");
+        assert_eq!((unknown.raw_code(), unknown.stage()), (-1003, ErrorStage::Resolve));
+        assert!(unknown.reason().contains("no.example"));
+        assert_eq!(connection_lost(ErrorStage::Tls).raw_code(), -1005);
+    }
+}

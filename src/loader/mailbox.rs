@@ -416,3 +416,6 @@ impl fmt::Debug for Mailbox {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests;

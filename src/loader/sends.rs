@@ -99,3 +99,84 @@ impl Sends {
         self.sent
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::foundation::{ErrorCode, ErrorStage};
+
+    fn error(code: ErrorCode) -> UrlError {
+        UrlError::new(code, ErrorStage::Open, "why")
+    }
+
+    /// Handlers that note their number and what they were called with: 0 for `Ok`.
+    #[derive(Default)]
+    struct Log(Arc<Mutex<Vec<(usize, i32)>>>);
+
+    impl Log {
+        fn handler(&self, number: usize) -> Completion<()> {
+            let log = Arc::clone(&self.0);
+            Box::new(move |result| {
+                let code = result.map_or_else(|error| error.raw_code(), |()| 0);
+                log.lock().unwrap().push((number, code));
+            })
+        }
+
+        fn run(&self, events: &mut Vec<Event>) -> Vec<(usize, i32)> {
+            for event in events.drain(..) {
+                let Event::Sent(handler, result) = event else { panic!("{event:?}") };
+                handler(result);
+            }
+            std::mem::take(&mut self.0.lock().unwrap())
+        }
+    }
+
+    #[test]
+    fn handlers_are_called_in_the_order_of_the_calls() {
+        let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        sends.refused(error(ErrorCode::NoBufferSpace), log.handler(0), &mut events);
+        assert_eq!(log.run(&mut events), [(0, 55)]);
+        sends.framed(10, 16, log.handler(1));
+        sends.refused(error(ErrorCode::NoBufferSpace), log.handler(2), &mut events);
+        sends.framed(20, 42, log.handler(3));
+        assert_eq!((sends.buffered(), sends.sent()), (30, 0));
+        sends.written(15, &mut events);
+        assert_eq!(log.run(&mut events), []);
+        sends.written(16, &mut events);
+        assert_eq!(log.run(&mut events), [(1, 0), (2, 55)]);
+        assert_eq!((sends.buffered(), sends.sent()), (20, 10));
+        sends.written(42, &mut events);
+        assert_eq!(log.run(&mut events), [(3, 0)]);
+        assert_eq!((sends.buffered(), sends.sent()), (0, 30));
+    }
+
+    #[test]
+    fn messages_from_before_the_opening_wait_for_their_positions() {
+        let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        sends.waits(1, log.handler(0));
+        sends.refused(error(ErrorCode::NoBufferSpace), log.handler(1), &mut events);
+        sends.waits(2, log.handler(2));
+        sends.waits(3, log.handler(3));
+        sends.written(u64::MAX, &mut events);
+        assert_eq!(log.run(&mut events), []);
+        sends.positioned([7, 15]);
+        sends.written(15, &mut events);
+        assert_eq!(log.run(&mut events), [(0, 0), (1, 55), (2, 0)]);
+        assert_eq!((sends.buffered(), sends.sent()), (3, 3));
+    }
+
+    #[test]
+    fn at_the_end_all_fail_and_what_was_refused_keeps_its_reason() {
+        let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        sends.framed(10, 16, log.handler(0));
+        sends.refused(error(ErrorCode::NoBufferSpace), log.handler(1), &mut events);
+        sends.waits(5, log.handler(2));
+        sends.fail(&error(ErrorCode::Cancelled), &mut events);
+        assert_eq!(log.run(&mut events), [(0, -999), (1, 55), (2, -999)]);
+        assert_eq!((sends.buffered(), sends.sent()), (0, 0));
+        sends.written(u64::MAX, &mut events);
+        assert_eq!(log.run(&mut events), []);
+    }
+}

@@ -25,12 +25,21 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
 use std::panic::{self, AssertUnwindSafe};
+use std::process;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use world::{Trace, World};
 
 const RUNS: u64 = 10_000;
+
+/// How long one run may take; they take milliseconds.
+const PATIENCE: Duration = Duration::from_secs(120);
 
 /// How many kinds of ends so many runs have at least: a simulation that only ever sees clean ends proves nothing.
 const KINDS: usize = 40;
@@ -55,6 +64,34 @@ fn variable(name: &str) -> Option<u64> {
     env::var(name).ok().map(|value| value.parse().unwrap_or_else(|_| panic!("{name} is a number, not {value}")))
 }
 
+/// Ends the process, with the seed, where a run goes round in circles inside the crate.
+struct Watch(Arc<AtomicU64>);
+
+impl Watch {
+    fn new() -> Self {
+        let seed = Arc::new(AtomicU64::new(0));
+        let watched = Arc::downgrade(&seed);
+        thread::spawn(move || {
+            let mut last = (u64::MAX, Instant::now());
+            while let Some(seed) = watched.upgrade().map(|seed| seed.load(Ordering::Relaxed)) {
+                if seed != last.0 {
+                    last = (seed, Instant::now());
+                } else if last.1.elapsed() > PATIENCE {
+                    // Not captured, as what is printed is: nobody would see it.
+                    let _ = writeln!(io::stderr(), "seed {seed} does not end");
+                    process::abort();
+                }
+                thread::park_timeout(Duration::from_millis(100));
+            }
+        });
+        Self(seed)
+    }
+
+    fn begins(&self, seed: u64) {
+        self.0.store(seed, Ordering::Relaxed);
+    }
+}
+
 #[test]
 fn every_schedule_keeps_the_promises() {
     if let Some(seed) = variable("SIMULATION_SEED") {
@@ -68,9 +105,11 @@ fn every_schedule_keeps_the_promises() {
         _ => 0,
     };
     println!("seeds from {base}");
+    let watch = Watch::new();
     let runs = variable("SIMULATION_RUNS").unwrap_or(RUNS);
     let mut ends = BTreeMap::new();
     for seed in base..base + runs {
+        watch.begins(seed);
         match panic::catch_unwind(|| run(seed, None)) {
             Ok(end) => *ends.entry(end).or_insert(0) += 1,
             Err(_) => {

@@ -270,8 +270,9 @@ impl Model {
         } else {
             expected.extend(self.rows(cause, peer, plan).into_iter().map(|row| (row, cause)));
         }
-        // The latest step that explains it.
-        let found = expected.iter().rev().find(|(expected, _)| *expected == row);
+        // Of several steps that explain it, one that lost the connection, of which less is expected; else the latest.
+        let lost = |cause: &Cause| matches!(cause, Cause::EndOfStream | Cause::ReadFailed(_));
+        let found = expected.iter().filter(|(expected, _)| *expected == row).max_by_key(|(_, cause)| lost(cause));
         let Some(&(_, cause)) = found else { panic!("{cause:?} ends with {row:?}; expected one of {expected:?}") };
         if self.closing.is_none() && row.error.is_none() {
             assert_eq!(self.received, peer.sent.len(), "every message before the server's Close came");

@@ -1,0 +1,324 @@
+use std::sync::{Arc, Mutex};
+
+use super::*;
+use crate::foundation::{ErrorCode, ErrorStage};
+
+/// A mailbox, and in words what its callbacks told.
+#[derive(Default)]
+struct Desk {
+    mailbox: Mailbox,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl Desk {
+    fn note<T: 'static>(&self, name: &str, words: fn(T) -> String) -> Completion<T> {
+        let (log, name) = (Arc::clone(&self.log), name.to_owned());
+        Box::new(move |result| {
+            let result = result.map_or_else(|error| error.raw_code().to_string(), words);
+            log.lock().unwrap().push(format!("{name} {result}"));
+        })
+    }
+
+    fn receive(&mut self, name: &str) -> u64 {
+        let handler = self.note(name, |message| match message {
+            Message::String(text) => text,
+            Message::Data(data) => format!("{} bytes", data.len()),
+        });
+        self.mailbox.receive(|_| handler)
+    }
+
+    fn message(&mut self, text: &str) {
+        self.mailbox.deliver(Event::Message(text.into()));
+    }
+
+    fn sent(&mut self, name: &str, result: Result<(), UrlError>) {
+        let handler = self.note(name, |()| "ok".to_owned());
+        self.mailbox.deliver(Event::Sent(handler, result));
+    }
+
+    fn pong(&mut self, name: &str, result: Result<(), UrlError>) {
+        let handler = self.note(name, |()| "ok".to_owned());
+        self.mailbox.deliver(Event::Pong(handler, result));
+    }
+
+    /// The server's Close: 1000, "bye".
+    fn end(&mut self) {
+        let end = End {
+            waiting: error(ErrorCode::Cancelled),
+            later: error(ErrorCode::NotConnected),
+            close: Some((CloseCode::NORMAL_CLOSURE, Some(b"bye".to_vec()))),
+            error: None,
+            metrics: Some(TaskMetrics::new(std::time::SystemTime::UNIX_EPOCH)),
+        };
+        self.mailbox.deliver(Event::End(Box::new(end)));
+    }
+
+    /// One callback; whether there was one.
+    fn run_one(&mut self) -> bool {
+        let has_next = self.mailbox.has_next();
+        let next = self.mailbox.next();
+        assert_eq!(has_next, next.is_some(), "{next:?}");
+        let told = match next {
+            None => return false,
+            Some(Callback::Sent(handler, result)) => return done(handler, result),
+            Some(Callback::Pong(handler, result)) => return done(handler, result),
+            Some(Callback::Received(receive, result)) => return done(receive.handler, result),
+            Some(Callback::Informational(response)) => format!("informational {}", response.status_code()),
+            Some(Callback::Open(protocol)) => format!("open {protocol:?}"),
+            Some(Callback::Fault) => "fault".to_owned(),
+            Some(Callback::Close(code, _)) => format!("close {code}"),
+            Some(Callback::Metrics(_)) => "metrics".to_owned(),
+            Some(Callback::Complete(error)) => format!("complete {:?}", error.map(|error| error.raw_code())),
+        };
+        self.log.lock().unwrap().push(told);
+        true
+    }
+
+    /// Everything that can be told now.
+    fn run(&mut self) -> Vec<String> {
+        while self.run_one() {}
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+}
+
+fn done<T>(handler: Completion<T>, result: Result<T, UrlError>) -> bool {
+    handler(result);
+    true
+}
+
+fn error(code: ErrorCode) -> UrlError {
+    UrlError::new(code, ErrorStage::Open, "why")
+}
+
+const END: [&str; 3] = ["close 1000", "metrics", "complete None"];
+
+#[test]
+fn messages_then_failures_then_the_end() {
+    let mut desk = Desk::default();
+    desk.receive("r0");
+    desk.receive("r1");
+    desk.receive("r2");
+    desk.mailbox.deliver(Event::Open { protocol: None });
+    desk.message("one");
+    desk.message("two");
+    desk.sent("s0", Ok(()));
+    desk.end();
+    desk.sent("s1", Err(error(ErrorCode::Cancelled)));
+    desk.pong("p0", Err(error(ErrorCode::Cancelled)));
+    assert!(!desk.mailbox.is_ending());
+    let told = desk.run();
+    assert_eq!(told[..7], ["open None", "s0 ok", "r0 one", "r1 two", "s1 -999", "p0 -999", "r2 -999"]);
+    assert_eq!(told[7..], END);
+    assert!(desk.mailbox.is_told() && desk.mailbox.is_ending());
+    desk.receive("r3");
+    desk.sent("s2", Err(error(ErrorCode::NotConnected)));
+    assert_eq!(desk.run(), ["r3 57", "s2 57"]);
+}
+
+#[test]
+fn the_end_waits_behind_messages_that_nobody_took_and_failures_do_not() {
+    let mut desk = Desk::default();
+    desk.message("one");
+    desk.end();
+    desk.sent("s0", Err(error(ErrorCode::Cancelled)));
+    assert_eq!(desk.run(), ["s0 -999"]);
+    desk.receive("r0");
+    let told = desk.run();
+    assert_eq!(told[0], "r0 one");
+    assert_eq!(told[1..], END);
+}
+
+#[test]
+fn an_end_without_a_close_is_told_without_one() {
+    let mut desk = Desk::default();
+    let lost = error(ErrorCode::NetworkConnectionLost);
+    let metrics = Some(TaskMetrics::new(std::time::SystemTime::UNIX_EPOCH));
+    let end = End { waiting: lost.clone(), later: lost.clone(), close: None, error: Some(lost), metrics };
+    desk.mailbox.deliver(Event::End(Box::new(end)));
+    assert_eq!(desk.run(), ["metrics", "complete Some(-1005)"]);
+}
+
+#[test]
+fn a_handler_that_asks_again_whenever_it_fails_cannot_hold_the_end_back() {
+    let mut desk = Desk::default();
+    desk.receive("r");
+    desk.end();
+    let mut told = 0;
+    while !desk.mailbox.is_told() {
+        assert!(desk.run_one());
+        desk.receive("r");
+        desk.sent("s", Err(error(ErrorCode::NotConnected)));
+        told += 1;
+        assert!(told < 40, "{:?}", desk.log);
+    }
+    // What was asked for before a step is told before it.
+    let log = desk.run();
+    let place = |what: &str| log.iter().position(|told| told == what).unwrap();
+    assert_eq!(log[0], "r -999");
+    assert!(place("close 1000") < place("metrics") && place("metrics") < place("complete None"));
+    assert!(log[..place("complete None")].iter().filter(|told| *told == "r 57").count() >= 2);
+}
+
+#[test]
+fn after_a_cancel_nothing_unread_is_handed_out_or_stands_before_the_end() {
+    let mut desk = Desk::default();
+    desk.message("one");
+    desk.message("two");
+    let taken = desk.receive("r0");
+    assert_eq!(desk.run(), ["r0 one"]);
+    desk.mailbox.deliver(Event::DiscardUnread);
+    // The receiver of the first is gone; the third was on its way.
+    desk.mailbox.give_back(taken, "one".into());
+    desk.message("three");
+    desk.receive("r1");
+    assert_eq!(desk.run(), [""; 0]);
+    desk.end();
+    let told = desk.run();
+    assert_eq!(told[0], "r1 -999");
+    assert_eq!(told[1..], END);
+}
+
+#[test]
+fn unread_messages_are_dropped_in_time_unless_somebody_takes_them() {
+    let mut desk = Desk::default();
+    desk.receive("r0");
+    for text in ["one", "two", "three"] {
+        desk.message(text);
+    }
+    desk.end();
+    assert_eq!(desk.run(), ["r0 one"]);
+    // One was taken since.
+    desk.mailbox.deliver(Event::UnreadDue);
+    assert_eq!(desk.run(), [""; 0]);
+    desk.receive("r1");
+    assert_eq!(desk.run(), ["r1 two"]);
+    desk.mailbox.deliver(Event::UnreadDue);
+    assert_eq!(desk.run(), [""; 0]);
+    // Nobody took one since.
+    desk.mailbox.deliver(Event::UnreadDue);
+    assert_eq!(desk.run(), END);
+}
+
+#[test]
+fn messages_that_come_back_keep_their_order() {
+    let mut desk = Desk::default();
+    for text in ["a", "b", "c", "d"] {
+        desk.message(text);
+    }
+    let first = desk.receive("r0");
+    let second = desk.receive("r1");
+    assert_eq!(desk.run(), ["r0 a", "r1 b"]);
+    desk.mailbox.give_back(second, "b".into());
+    desk.mailbox.give_back(first, "a".into());
+    let again = desk.receive("r2");
+    let then = desk.receive("r3");
+    assert_eq!(desk.run(), ["r2 a", "r3 b"]);
+    let third = desk.receive("r4");
+    assert_eq!(desk.run(), ["r4 c"]);
+    // The third, and then the two of which each has come back once.
+    desk.mailbox.give_back(third, "c".into());
+    desk.mailbox.give_back(then, "b".into());
+    desk.mailbox.give_back(again, "a".into());
+    for name in ["r5", "r6", "r7", "r8"] {
+        desk.receive(name);
+    }
+    assert_eq!(desk.run(), ["r5 a", "r6 b", "r7 c", "r8 d"]);
+}
+
+#[test]
+fn what_comes_back_without_end_is_remembered_within_bounds() {
+    let mut desk = Desk::default();
+    for _ in 0..10 * RETAKEN {
+        desk.message("x");
+        let taken = desk.receive("r");
+        desk.run();
+        desk.mailbox.give_back(taken, "x".into());
+        desk.receive("r");
+        desk.run();
+    }
+    assert_eq!(desk.mailbox.retaken.len(), RETAKEN);
+    assert_eq!(desk.mailbox.unread, 0);
+}
+
+#[test]
+fn a_withdrawn_receive_takes_nothing() {
+    let mut desk = Desk::default();
+    let first = desk.receive("r0");
+    let second = desk.receive("r1");
+    desk.receive("r2");
+    assert_eq!(desk.mailbox.withdraw_receive(second).map(|receive| receive.number), Some(second));
+    assert!(desk.mailbox.withdraw_receive(second).is_none());
+    desk.message("one");
+    desk.message("two");
+    assert_eq!(desk.run(), ["r0 one", "r2 two"]);
+    assert!(desk.mailbox.withdraw_receive(first).is_none());
+}
+
+#[test]
+fn reading_stops_at_the_limit_and_goes_on_when_half_is_free() {
+    let mut desk = Desk::default();
+    let cost = 100 + MESSAGE_OVERHEAD;
+    desk.mailbox.set_maximum_message_size(4 * cost);
+    for count in 1..=4 {
+        desk.mailbox.deliver(Event::Message(vec![0; 100].into()));
+        assert_eq!(desk.mailbox.may_read_on(), count < 4);
+        assert!(!desk.mailbox.must_read_on());
+    }
+    desk.receive("r0");
+    desk.run();
+    assert!(!desk.mailbox.must_read_on() && !desk.mailbox.may_read_on());
+    desk.receive("r1");
+    desk.run();
+    assert!(desk.mailbox.must_read_on() && desk.mailbox.may_read_on());
+    assert!(!desk.mailbox.must_read_on());
+}
+
+#[test]
+fn a_flood_of_empty_messages_stops_reading_too() {
+    for (limit, most) in [(1, 1), (0, DEFAULT_READ_AHEAD / MESSAGE_OVERHEAD), (4 * MESSAGE_OVERHEAD, 4)] {
+        let mut desk = Desk::default();
+        desk.mailbox.set_maximum_message_size(limit);
+        let mut count = 0;
+        while desk.mailbox.may_read_on() {
+            desk.message("");
+            count += 1;
+        }
+        assert_eq!(count, most, "limit {limit}");
+        for _ in 0..count {
+            desk.receive("r");
+        }
+        assert_eq!(desk.run().len(), count);
+        assert!(desk.mailbox.must_read_on());
+    }
+}
+
+#[test]
+fn a_pong_comes_behind_the_messages_before_it_unless_nobody_receives_them() {
+    let mut desk = Desk::default();
+    desk.message("one");
+    desk.pong("p0", Ok(()));
+    desk.message("two");
+    desk.receive("r0");
+    desk.receive("r1");
+    assert_eq!(desk.run(), ["r0 one", "p0 ok", "r1 two"]);
+    desk.message("three");
+    desk.pong("p1", Ok(()));
+    assert_eq!(desk.run(), ["p1 ok"]);
+}
+
+#[test]
+fn a_fault_comes_behind_the_messages_before_it_unless_nobody_receives_them() {
+    let mut desk = Desk::default();
+    desk.receive("r0");
+    desk.receive("r1");
+    desk.message("one");
+    desk.mailbox.deliver(Event::Fault);
+    assert_eq!(desk.run(), ["r0 one", "fault"]);
+    let mut desk = Desk::default();
+    desk.message("one");
+    desk.mailbox.deliver(Event::Fault);
+    assert_eq!(desk.run(), ["fault"]);
+    desk.end();
+    desk.receive("r0");
+    assert_eq!(desk.run()[0], "r0 one");
+}
