@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use url::Host;
 
 use super::end::{Cause, connect_error, resolve_error};
-use super::{Action, Env, Linger, Loader, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
+use super::{Action, Env, Linger, Loader, Mark, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::http;
 
@@ -28,15 +28,22 @@ impl Loader {
         if !matches!(self.stage, Stage::Created) || self.ended.is_some() {
             return;
         }
-        self.timeline.fetch_start = Some(env.now);
-        let checked = http::check_request(&self.settings.request, &self.settings.additional_headers);
-        let tls = match checked.and(tls) {
-            Ok(tls) => tls,
+        self.timeline.mark(Mark::FetchStart, env.now);
+        let nonce = env.random.bytes::<16>();
+        // A request that cannot be sent fails before anything is done for it.
+        match http::upgrade(&self.settings.request, &self.settings.common.additional_headers, nonce)
+            .and_then(|upgrade| Ok((upgrade, tls?)))
+        {
+            Ok((upgrade, tls)) => {
+                self.tls_config = tls;
+                if let Some(underway) = self.timeline.underway() {
+                    underway.upgrade = Some((nonce, upgrade));
+                }
+            }
             Err(error) => return self.end(env, Cause::Failed(error), Linger::No),
-        };
-        self.tls_config = tls;
-        self.timers.start(Timer::Resource, env.now, self.settings.resource_timeout);
-        self.start_clock(Timer::Request, env.now, self.settings.request_timeout);
+        }
+        self.timers.start(Timer::Resource, env.now, self.settings.common.resource_timeout);
+        self.start_clock(Timer::Request, env.now, self.settings.request_timeout());
         self.resolve(env);
     }
 
@@ -50,7 +57,7 @@ impl Loader {
         let port = url.port_or_known_default().unwrap_or_default();
         match url.host() {
             Some(Host::Domain(host)) => {
-                self.timeline.lookup_start = Some(env.now);
+                self.timeline.mark(Mark::LookupStart, env.now);
                 self.actions.push_back(Action::Resolve { host: host.to_owned(), port });
                 self.stage = Stage::Resolving;
             }
@@ -68,7 +75,7 @@ impl Loader {
         if !matches!(self.stage, Stage::Resolving) {
             return;
         }
-        self.timeline.lookup_end = Some(env.now);
+        self.timeline.mark(Mark::LookupEnd, env.now);
         let host = self.settings.request.url.host_str().unwrap_or_default();
         match answer {
             Ok(mut addresses) if !addresses.is_empty() => {
@@ -88,7 +95,7 @@ impl Loader {
 
     fn connect(&mut self, env: &mut Env<'_>, mut addresses: VecDeque<SocketAddr>) {
         let Some(address) = addresses.pop_front() else { return };
-        self.timeline.connect_start.get_or_insert(env.now);
+        self.timeline.mark_first(Mark::ConnectStart, env.now);
         self.actions.push_back(Action::Connect(address));
         self.stage = Stage::Connecting(Connecting { address, remaining: addresses, failure: None });
     }
@@ -116,13 +123,15 @@ impl Loader {
         if !matches!(self.stage, Stage::Connecting(_)) {
             return;
         }
-        self.timeline.local_address = local;
-        self.timeline.remote_address = remote;
+        if let Some(underway) = self.timeline.underway() {
+            underway.local_address = local;
+            underway.remote_address = remote;
+        }
         let Some(config) = self.tls_config.take() else {
-            self.timeline.connect_end = Some(env.now);
+            self.timeline.mark(Mark::ConnectEnd, env.now);
             return self.begin_upgrade(env);
         };
-        self.timeline.secure_start = Some(env.now);
+        self.timeline.mark(Mark::SecureStart, env.now);
         let host = self.settings.request.url.host_str();
         match host.map(|host| TlsStream::new(config, host.trim_matches(['[', ']']))) {
             Some(Ok(tls)) => {
@@ -162,12 +171,12 @@ impl Loader {
 
     /// The TLS handshake is complete.
     fn secured(&mut self, env: &mut Env<'_>) {
-        if let Some(tls) = &self.tls {
-            self.timeline.tls_version = tls.protocol_version();
-            self.timeline.cipher_suite = tls.cipher_suite();
+        if let (Some(tls), Some(underway)) = (&self.tls, self.timeline.underway()) {
+            underway.tls_version = tls.protocol_version();
+            underway.cipher_suite = tls.cipher_suite();
         }
-        self.timeline.secure_end = Some(env.now);
-        self.timeline.connect_end = Some(env.now);
+        self.timeline.mark(Mark::SecureEnd, env.now);
+        self.timeline.mark(Mark::ConnectEnd, env.now);
         self.begin_upgrade(env);
     }
 

@@ -39,7 +39,11 @@ pub use output::Output;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
-use crate::foundation::{ErrorCode, ErrorStage, Message, Random, UrlError, UrlRequest, WebSocketOptions};
+use crate::foundation::{
+    ErrorCode, ErrorStage, HttpUrlResponse, Message, Random, Recent, SessionConfiguration, UrlError, UrlRequest,
+    WebSocketOptions,
+};
+use crate::http::OpeningHead;
 use crate::websocket::{Decoder, Outgoing, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};
@@ -47,7 +51,7 @@ use open::{Closing, Waiting};
 use output::Raw;
 use pings::Pings;
 use sends::Sends;
-use timeline::Timeline;
+use timeline::{Mark, Timeline};
 use timers::{Timer, Timers};
 use tls::TlsStream;
 use upgrade::{Refused, Upgrading};
@@ -67,16 +71,46 @@ const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
 pub struct Settings {
     /// What the caller asked for.
     pub request: Arc<UrlRequest>,
-    /// `http_additional_headers`.
-    pub additional_headers: Arc<HashMap<String, String>>,
-    /// `timeout_interval_for_request`, or the request's own.
-    pub request_timeout: Duration,
-    /// `timeout_interval_for_resource`.
-    pub resource_timeout: Duration,
-    /// `web_socket` of the configuration.
-    pub options: WebSocketOptions,
+    /// What it has in common with the other tasks of its session.
+    pub common: Arc<Common>,
     /// When the task was made.
     pub epoch: Epoch,
+}
+
+/// What the tasks of a session have in common.
+pub struct Common {
+    additional_headers: HashMap<String, String>,
+    request_timeout: Duration,
+    resource_timeout: Duration,
+    options: WebSocketOptions,
+    /// Servers answer all of a program's handshakes alike.
+    heads: Recent<OpeningHead>,
+}
+
+impl Common {
+    /// Of a session with this configuration.
+    pub fn new(configuration: &SessionConfiguration) -> Self {
+        Self {
+            additional_headers: configuration.http_additional_headers.clone(),
+            request_timeout: configuration.timeout_interval_for_request,
+            resource_timeout: configuration.timeout_interval_for_resource,
+            options: configuration.web_socket.clone(),
+            heads: Recent::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Common").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// `timeout_interval_for_request`, or the request's own.
+    fn request_timeout(&self) -> Duration {
+        self.request.timeout_interval.unwrap_or(self.common.request_timeout)
+    }
 }
 
 /// What each step needs from outside.
@@ -158,7 +192,7 @@ pub struct Loader {
     /// The session takes messages; false under back-pressure.
     reading: bool,
     timers: Timers,
-    timeline: Box<Timeline>,
+    timeline: Timeline,
     actions: VecDeque<Action>,
 }
 
@@ -190,7 +224,7 @@ impl Loader {
             suspended: false,
             reading: true,
             timers: Timers::default(),
-            timeline: Box::default(),
+            timeline: Timeline::default(),
             actions: VecDeque::new(),
         }
     }
@@ -265,13 +299,18 @@ impl Loader {
 
     /// Whether a message of so many bytes would pass `maximum_send_queue`.
     pub fn send_queue_is_full_for(&self, bytes: usize) -> bool {
-        let limit = self.settings.options.maximum_send_queue;
+        let limit = self.settings.common.options.maximum_send_queue;
         limit.is_some_and(|limit| bytes > limit.saturating_sub(self.sends.buffered()))
     }
 
     /// Payload bytes of messages that were written, and of messages that were received.
     pub fn byte_counts(&self) -> (u64, u64) {
         (self.sends.sent(), self.received)
+    }
+
+    /// `response`: the 101 once the socket is open, or the refusal.
+    pub fn response(&self) -> Option<HttpUrlResponse> {
+        self.timeline.response(&self.settings)
     }
 
     /// Whether the end is known.
@@ -338,7 +377,7 @@ impl Loader {
         match output {
             Output::Raw(raw) if raw.is_empty() => {
                 if let Stage::Upgrading(_) = self.stage {
-                    self.timeline.request_end.get_or_insert(env.now);
+                    self.timeline.mark_first(Mark::RequestEnd, env.now);
                 }
             }
             Output::Raw(raw) => self.raw = raw,
@@ -366,14 +405,14 @@ impl Loader {
             }
             match timer {
                 Timer::Resource => {
-                    let limit = self.settings.resource_timeout;
+                    let limit = self.settings.common.resource_timeout;
                     self.time_out(
                         env,
                         format!("the task did not end within {limit:?} (timeout_interval_for_resource)"),
                     );
                 }
                 Timer::Request => {
-                    let limit = self.settings.request_timeout;
+                    let limit = self.settings.request_timeout();
                     self.time_out(env, format!("nothing was heard for {limit:?} (timeout_interval_for_request)"));
                 }
                 Timer::Close => self.close_timed_out(env),
@@ -382,7 +421,7 @@ impl Loader {
                 Timer::Unread if self.fault.is_some() => self.give_up(env),
                 Timer::Unread => {
                     // Again and again, until the session has told the end: messages may be taken one by one.
-                    self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout.max(TICK));
+                    self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout.max(TICK));
                     env.events.push(Event::UnreadDue);
                 }
                 Timer::Ping => self.keep_alive(env),
@@ -466,8 +505,7 @@ impl Loader {
 
     fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
         let opened = matches!(self.stage, Stage::Open(_));
-        let timeline = std::mem::take(&mut self.timeline);
-        let metrics = timeline.into_metrics(self.settings.epoch, &self.settings.request, env.now);
+        let metrics = self.timeline.take_metrics(&self.settings, env.now);
         let mut end = cause.into_end(opened, metrics);
         let url = &self.settings.request.url;
         for error in [&mut end.waiting, &mut end.later].into_iter().chain(end.error.as_mut()) {
@@ -478,7 +516,7 @@ impl Loader {
         self.suspended = false;
         self.fault = None;
         self.timers.cancel_all();
-        self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
+        self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout);
         self.actions.clear();
         let until_written = linger == Linger::UntilWritten;
         if linger == Linger::Moment || (until_written && self.has_output()) {
@@ -486,9 +524,6 @@ impl Loader {
             self.timers.start(Timer::Linger, env.now, LINGER);
         } else {
             self.disconnect();
-        }
-        if let Some(response) = end.error.as_ref().and_then(UrlError::response) {
-            env.events.push(Event::Response(response.clone()));
         }
         env.events.push(Event::End(Box::new(end)));
         self.sends.fail(&waiting, env.events);
@@ -565,7 +600,7 @@ impl Loader {
     /// The clock of the request restarts with every byte; it is off once the socket is open.
     fn restart_request_clock(&mut self, now: Instant) {
         if let Stage::Securing | Stage::Upgrading(_) = self.stage {
-            self.start_clock(Timer::Request, now, self.settings.request_timeout);
+            self.start_clock(Timer::Request, now, self.settings.request_timeout());
         }
     }
 

@@ -4,7 +4,7 @@ use std::io;
 
 use super::end::{Cause, io_error};
 use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
-use crate::foundation::{CloseCode, ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
+use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
 use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
 
 /// `cancel_with` was called with these.
@@ -37,7 +37,7 @@ impl Loader {
             return self.sends.refused(error, handler, env.events);
         }
         if self.send_queue_is_full_for(bytes) {
-            let limit = self.settings.options.maximum_send_queue.unwrap_or_default();
+            let limit = self.settings.common.options.maximum_send_queue.unwrap_or_default();
             let buffered = self.sends.buffered();
             let reason = format!(
                 "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
@@ -85,15 +85,14 @@ impl Loader {
             return self.end_cancelled(env, Linger::No);
         }
         self.resume(env.now);
-        self.timers.start(Timer::Close, env.now, self.settings.options.close_timeout);
+        self.timers.start(Timer::Close, env.now, self.settings.common.options.close_timeout);
         if open {
             self.send_close();
         }
     }
 
     /// The handshake is complete: what waited goes out.
-    pub(super) fn opened(&mut self, env: &mut Env<'_>, response: HttpUrlResponse, protocol: Option<String>) {
-        self.timeline.response = Some(response.clone());
+    pub(super) fn opened(&mut self, env: &mut Env<'_>, protocol: Option<String>) {
         self.timers.cancel(Timer::Request);
         self.stage = Stage::Open(Decoder::new(self.maximum_message_size));
         let mut positions = Vec::new();
@@ -110,10 +109,9 @@ impl Loader {
         if self.closing.is_some() {
             self.send_close();
         }
-        if let Some(interval) = self.settings.options.ping_interval {
+        if let Some(interval) = self.settings.common.options.ping_interval {
             self.timers.start(Timer::Ping, env.now, interval.max(TICK));
         }
-        env.events.push(Event::Response(response));
         env.events.push(Event::Open { protocol });
     }
 
@@ -160,7 +158,7 @@ impl Loader {
                 if self.pings.is_empty() {
                     self.timers.cancel(Timer::Pong);
                 } else if self.timers.is_on(Timer::Pong) {
-                    self.timers.start(Timer::Pong, env.now, self.settings.options.pong_timeout);
+                    self.timers.start(Timer::Pong, env.now, self.settings.common.options.pong_timeout);
                     self.set_pong_clock(env.now);
                 }
             }
@@ -194,7 +192,7 @@ impl Loader {
             // No message is told any more.
             return self.give_up(env);
         }
-        self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
+        self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout);
         self.set_pong_clock(env.now);
         env.events.push(Event::Fault);
     }
@@ -237,14 +235,14 @@ impl Loader {
     pub(super) fn rest_timed_out(&mut self, env: &mut Env<'_>) {
         // What the server sent before is not read because nobody takes what it sent before that.
         if !self.reading && !std::mem::replace(&mut self.rest_prolonged, true) {
-            return self.start_clock(Timer::Rest, env.now, self.settings.options.close_timeout);
+            return self.start_clock(Timer::Rest, env.now, self.settings.common.options.close_timeout);
         }
         self.end_of_stream(env);
     }
 
     /// `ping_interval` has passed.
     pub(super) fn keep_alive(&mut self, env: &mut Env<'_>) {
-        let options = &self.settings.options;
+        let options = &self.settings.common.options;
         let Some(interval) = options.ping_interval else { return };
         let pong_timeout = options.pong_timeout;
         if !matches!(self.stage, Stage::Open(_)) || self.closing.is_some() {
@@ -266,7 +264,7 @@ impl Loader {
 
     /// `pong_timeout` has passed. A ping that still waits behind bytes which do leave has not been unanswered so long.
     pub(super) fn pong_timed_out(&mut self, env: &mut Env<'_>) {
-        let timeout = self.settings.options.pong_timeout;
+        let timeout = self.settings.common.options.pong_timeout;
         let progress = self.last_written.and_then(|written| written.checked_add(timeout));
         if let (Some(deadline), true) = (progress.filter(|deadline| *deadline > env.now), self.has_output()) {
             return self.timers.start(Timer::Pong, env.now, deadline - env.now);

@@ -91,7 +91,7 @@ impl SessionTask {
 
     /// `response`: the 101 once the handshake is complete, or the server's refusal.
     pub fn response(&self) -> Option<HttpUrlResponse> {
-        self.shared.desk.lock().facts.response.clone()
+        self.shared.connection.inspect(|loader| loader.response())
     }
 
     /// `error`: why the task failed; `None` while it lives, and after a close.
@@ -210,7 +210,6 @@ pub(super) struct Desk {
 /// What handles show of a task. Written before the callback that tells of it is queued.
 #[derive(Default)]
 pub(super) struct Facts {
-    pub(super) response: Option<HttpUrlResponse>,
     pub(super) error: Option<UrlError>,
     pub(super) close_code: CloseCode,
     pub(super) close_reason: Option<Vec<u8>>,
@@ -473,7 +472,6 @@ impl Client for TaskShared {
         let mut desk = self.desk.lock();
         for event in events.drain(..) {
             match &event {
-                Event::Response(response) => desk.facts.response = Some(response.clone()),
                 Event::End(end) => {
                     desk.facts.error = end.error.clone();
                     if let Some((code, reason)) = &end.close {
