@@ -11,8 +11,11 @@ use crate::foundation::{CloseCode, Message, Random};
 
 /// From this length on a message stays in its own memory. A shorter one is copied in among its neighbours.
 const LONG: usize = 16 * 1024;
-/// Short messages share a buffer until it is this long.
+/// Short messages share a buffer of this size.
 const CHUNK: usize = 64 * 1024;
+/// A frame that does not fit in what is left of the buffer begins the next one, if it is no longer than this: so no frame
+/// wastes more than 16 bytes of memory. The buffer grows by exactly what a longer one needs.
+const SMALL: usize = 1024;
 /// How many pongs wait to be written before it is a flood.
 const PONGS: usize = 16;
 
@@ -24,10 +27,20 @@ const PONGS: usize = 16;
 /// There is at most one `Output` out at a time; what was written of it counts when it is given back.
 #[derive(Default)]
 pub struct Outgoing {
+    /// What waits besides the tail; there is none where nothing does.
+    queue: Option<Box<Queue>>,
+    /// The frames of short messages behind all parts of the queue.
+    tail: Vec<u8>,
+    /// Whether an [`Output`] is out.
+    is_out: bool,
+    pushed: u64,
+    written: u64,
+}
+
+#[derive(Default)]
+struct Queue {
     /// The oldest first. Only the first may have been begun, and that may be a control frame.
     parts: VecDeque<Part>,
-    /// The frames of short messages behind all `parts`.
-    tail: Vec<u8>,
     /// The payloads of the pongs, the oldest first; of a flood the latest only.
     pongs: VecDeque<Vec<u8>>,
     /// More than [`PONGS`] waited at a time, and not all has been written since.
@@ -35,10 +48,6 @@ pub struct Outgoing {
     /// The payload of the latest urgent ping.
     urgent_ping: Option<Vec<u8>>,
     closing: Closing,
-    /// Whether an [`Output`] is out.
-    is_out: bool,
-    pushed: u64,
-    written: u64,
 }
 
 /// How far the sending of the Close is. The payload is kept until its frame has begun to leave.
@@ -53,11 +62,23 @@ enum Closing {
     Written,
 }
 
+static NOT_ASKED: Closing = Closing::NotAsked;
+
+impl Queue {
+    fn is_default(&self) -> bool {
+        self.has_nothing() && !self.flooded && matches!(self.closing, Closing::NotAsked)
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.parts.is_empty() && self.pongs.is_empty() && self.urgent_ping.is_none()
+    }
+}
+
 impl Outgoing {
     /// A message. Returns the position of its end among the data: the message is written once [`written`](Self::written)
     /// reaches that. Behind a Close the message is dropped, and the position is one that is never reached.
     pub fn push(&mut self, message: Message, random: &mut Random) -> u64 {
-        if !matches!(self.closing, Closing::NotAsked) {
+        if !matches!(self.closing(), Closing::NotAsked) {
             return u64::MAX;
         }
         let (opcode, payload) = match message {
@@ -69,14 +90,14 @@ impl Outgoing {
         } else {
             self.pushed += LongMessage::size(payload.len());
             self.end_tail();
-            self.parts.push_back(Part::Long(LongMessage::new(opcode, payload)));
+            self.queue().parts.push_back(Part::Long(LongMessage::new(opcode, payload)));
         }
         self.pushed
     }
 
     /// A ping in line with the messages. Its payload has at most 125 bytes (more is cut off).
     pub fn ping(&mut self, payload: &[u8], random: &mut Random) {
-        if matches!(self.closing, Closing::NotAsked) {
+        if matches!(self.closing(), Closing::NotAsked) {
             self.push_frame(Opcode::Ping, cut_control(payload), random);
         }
     }
@@ -84,7 +105,7 @@ impl Outgoing {
     /// A ping that overtakes, of at most 125 bytes (more is cut off). It replaces one that has not begun to leave.
     pub fn urgent_ping(&mut self, payload: &[u8]) {
         if !self.is_closed() {
-            self.urgent_ping = Some(cut_control(payload).to_vec());
+            self.queue().urgent_ping = Some(cut_control(payload).to_vec());
         }
     }
 
@@ -93,11 +114,12 @@ impl Outgoing {
     pub fn pong(&mut self, mut payload: Vec<u8>) {
         if !self.is_closed() {
             payload.truncate(CONTROL_PAYLOAD);
-            self.flooded |= self.pongs.len() >= PONGS;
-            if self.flooded {
-                self.pongs.clear();
+            let queue = self.queue();
+            queue.flooded |= queue.pongs.len() >= PONGS;
+            if queue.flooded {
+                queue.pongs.clear();
             }
-            self.pongs.push_back(payload);
+            queue.pongs.push_back(payload);
         }
     }
 
@@ -106,16 +128,16 @@ impl Outgoing {
     /// `None`, and a code that must not be on the wire, make an empty Close. A reason of more than 123 bytes is cut at the
     /// boundary of a character.
     pub fn close_after_messages(&mut self, code: Option<CloseCode>, reason: &[u8]) {
-        if matches!(self.closing, Closing::NotAsked) {
-            self.closing = Closing::AfterMessages(frame::close_payload(code, reason));
+        if matches!(self.closing(), Closing::NotAsked) {
+            self.queue().closing = Closing::AfterMessages(frame::close_payload(code, reason));
         }
     }
 
     /// A Close at the end of the frame that is on its way; everything that has not begun to leave is dropped. It takes the
     /// place of a [`close_after_messages`](Self::close_after_messages) that has not begun to leave.
     pub fn close_now(&mut self, code: Option<CloseCode>, reason: &[u8]) {
-        if matches!(self.closing, Closing::NotAsked | Closing::AfterMessages(_)) {
-            self.closing = Closing::Now(frame::close_payload(code, reason));
+        if matches!(self.closing(), Closing::NotAsked | Closing::AfterMessages(_)) {
+            self.queue().closing = Closing::Now(frame::close_payload(code, reason));
             self.drop_data();
         }
     }
@@ -142,17 +164,19 @@ impl Outgoing {
         self.written += output.data_written;
         if output.close_written {
             // Nothing follows a Close: §5.5.1.
-            *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Written, ..Self::default() };
+            self.drop_all(Closing::Written);
             return;
         }
         if let Some(message) = output.unfinished.take() {
-            self.parts.push_front(Part::Long(message));
+            self.queue().parts.push_front(Part::Long(message));
         }
-        for part in output.into_parts().into_iter().rev() {
+        for part in output.into_parts_reversed() {
             self.take_back(part);
         }
-        self.flooded &= !self.pongs.is_empty();
-        if matches!(self.closing, Closing::Now(_)) {
+        if let Some(queue) = &mut self.queue {
+            queue.flooded &= !queue.pongs.is_empty();
+        }
+        if matches!(self.closing(), Closing::Now(_)) {
             self.drop_data();
         }
         self.release();
@@ -167,63 +191,94 @@ impl Outgoing {
     /// Whether nothing waits and no output is out.
     pub fn is_empty(&self) -> bool {
         !self.is_out
-            && self.parts.is_empty()
             && self.tail.is_empty()
-            && self.pongs.is_empty()
-            && self.urgent_ping.is_none()
-            && matches!(self.closing, Closing::NotAsked | Closing::Written)
+            && self.queue.as_ref().is_none_or(|queue| queue.has_nothing())
+            && matches!(self.closing(), Closing::NotAsked | Closing::Written)
     }
 
     /// Whether all of a Close has been written. Nothing is sent after it.
     pub fn close_is_written(&self) -> bool {
-        matches!(self.closing, Closing::Written)
+        matches!(self.closing(), Closing::Written)
     }
 
     /// Whether a Close is on the wire, in part at least.
     fn is_closed(&self) -> bool {
-        matches!(self.closing, Closing::Begun | Closing::Written)
+        matches!(self.closing(), Closing::Begun | Closing::Written)
+    }
+
+    fn closing(&self) -> &Closing {
+        self.queue.as_ref().map_or(&NOT_ASKED, |queue| &queue.closing)
+    }
+
+    fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
     }
 
     fn push_frame(&mut self, opcode: Opcode, payload: &[u8], random: &mut Random) {
-        if self.tail.len() >= CHUNK {
-            self.end_tail();
-        }
+        let size = frame::frame_size(payload.len());
+        self.reserve(size);
         frame::append_frame(&mut self.tail, opcode, payload, random.mask_key());
-        self.pushed += frame::frame_size(payload.len()) as u64;
+        self.pushed += size as u64;
+    }
+
+    /// Room for a frame of `size` bytes behind the tail. It doubles while it is small, so that a few messages cost little.
+    #[inline]
+    fn reserve(&mut self, size: usize) {
+        let length = self.tail.len();
+        if self.tail.capacity() - length >= size {
+            return;
+        }
+        if length + size > CHUNK && (size <= SMALL || length >= CHUNK) {
+            self.end_tail();
+            // What fills one buffer fills another.
+            self.tail.reserve_exact(CHUNK);
+        } else {
+            let capacity = (2 * length).clamp((length + size).min(CHUNK), CHUNK).max(length + size);
+            self.tail.reserve_exact(capacity - length);
+        }
     }
 
     /// Makes a part of the tail, so that something can stand behind it.
     fn end_tail(&mut self) {
-        if !self.tail.is_empty() {
-            let bytes = mem::take(&mut self.tail);
-            self.parts.push_back(Part::Frames(Frames { bytes, written: 0, kind: FrameKind::Data }));
+        if let Some(part) = self.take_tail() {
+            self.queue().parts.push_back(part);
         }
     }
 
+    fn take_tail(&mut self) -> Option<Part> {
+        let is_empty = self.tail.is_empty();
+        let bytes = mem::take(&mut self.tail);
+        (!is_empty).then_some(Part::Frames(Frames { bytes, written: 0, kind: FrameKind::Data }))
+    }
+
     fn gather(&mut self, output: &mut Output, budget: usize, random: &mut Random) {
+        let Some(queue) = &mut self.queue else {
+            if let Some(part) = self.take_tail() {
+                output.push(part);
+            }
+            return;
+        };
         let mut may_follow = true;
-        if self.parts.front().is_some_and(Part::is_begun)
-            && let Some(begun) = self.parts.pop_front()
+        if queue.parts.front().is_some_and(Part::is_begun)
+            && let Some(begun) = queue.parts.pop_front()
         {
             may_follow = !matches!(&begun, Part::Long(message) if !message.is_last_fragment());
             output.push(begun);
         }
-        for payload in mem::take(&mut self.pongs) {
+        for payload in mem::take(&mut queue.pongs) {
             output.push(control(FrameKind::Pong, &payload, random));
         }
-        if let Some(payload) = self.urgent_ping.take() {
+        if let Some(payload) = queue.urgent_ping.take() {
             output.push(control(FrameKind::Ping, &payload, random));
         }
-        if let Closing::Now(payload) = &self.closing {
+        if let Closing::Now(payload) = &queue.closing {
             output.push(control(FrameKind::Close, payload, random));
             return;
         }
         while may_follow && (output.len() < budget || output.is_empty()) {
-            if self.parts.is_empty() {
-                self.end_tail();
-            }
-            let Some(mut part) = self.parts.pop_front() else {
-                if let Closing::AfterMessages(payload) = &self.closing {
+            let next = self.queue.as_mut().and_then(|queue| queue.parts.pop_front());
+            let Some(mut part) = next.or_else(|| self.take_tail()) else {
+                if let Closing::AfterMessages(payload) = self.closing() {
                     output.push(control(FrameKind::Close, payload, random));
                 }
                 return;
@@ -241,41 +296,53 @@ impl Outgoing {
         if part.is_begun() {
             if matches!(&part, Part::Frames(Frames { kind: FrameKind::Close, .. })) {
                 // Nothing follows it, whatever was asked for meanwhile.
-                *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Begun, ..Self::default() };
+                self.drop_all(Closing::Begun);
             }
-            self.parts.push_front(part);
+            self.queue().parts.push_front(part);
             return;
         }
+        let queue = self.queue();
         match part {
             Part::Frames(Frames { kind: FrameKind::Pong, bytes, .. }) => {
                 // Behind it stand those that came meanwhile.
-                if self.pongs.is_empty() || (!self.flooded && self.pongs.len() < PONGS) {
-                    self.pongs.push_front(frame::control_payload(&bytes));
+                if queue.pongs.is_empty() || (!queue.flooded && queue.pongs.len() < PONGS) {
+                    queue.pongs.push_front(frame::control_payload(&bytes));
                 }
             }
             Part::Frames(Frames { kind: FrameKind::Ping, bytes, .. }) => {
-                self.urgent_ping.get_or_insert_with(|| frame::control_payload(&bytes));
+                queue.urgent_ping.get_or_insert_with(|| frame::control_payload(&bytes));
             }
             // `closing` still has what it says.
             Part::Frames(Frames { kind: FrameKind::Close, .. }) => {}
-            part => self.parts.push_front(part),
+            part => queue.parts.push_front(part),
         }
+    }
+
+    /// Gives up everything; the Close is as far as `closing` says.
+    fn drop_all(&mut self, closing: Closing) {
+        self.tail = Vec::new();
+        self.queue = Some(Box::new(Queue { closing, ..Queue::default() }));
     }
 
     /// Gives up everything but the frame that is begun.
     fn drop_data(&mut self) {
         self.tail = Vec::new();
-        self.parts.truncate(1);
-        if let Some(part) = self.parts.pop_front().and_then(Part::cut_behind_frame) {
-            self.parts.push_front(part);
+        let parts = &mut self.queue().parts;
+        parts.truncate(1);
+        if let Some(part) = parts.pop_front().and_then(Part::cut_behind_frame) {
+            parts.push_front(part);
         }
         self.release();
     }
 
     /// Gives the memory of the queue back when it is empty.
     fn release(&mut self) {
-        if self.parts.is_empty() {
-            self.parts = VecDeque::new();
+        if let Some(queue) = &mut self.queue {
+            if queue.is_default() {
+                self.queue = None;
+            } else if queue.parts.is_empty() {
+                queue.parts = VecDeque::new();
+            }
         }
     }
 }

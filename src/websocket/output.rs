@@ -15,8 +15,11 @@ pub const FRAGMENT: usize = 1024 * 1024;
 /// given back.
 #[derive(Default)]
 pub struct Output {
-    /// Each has bytes left to write. Only the first may have been begun.
-    parts: VecDeque<Part>,
+    /// The first of the parts; most outputs have no other. Each has bytes left to write, and only the first may have been
+    /// begun.
+    first: Option<Part>,
+    /// The parts behind it.
+    rest: VecDeque<Part>,
     len: usize,
     /// How many bytes of messages were written.
     pub(super) data_written: u64,
@@ -29,12 +32,12 @@ pub struct Output {
 impl Output {
     /// What is left to write, in order, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().flat_map(Part::slices).filter(|slice| !slice.is_empty())
+        self.first.iter().chain(&self.rest).flat_map(Part::slices).filter(|slice| !slice.is_empty())
     }
 
     /// The first `written` bytes of what was left are written.
     pub fn advance(&mut self, mut written: usize) {
-        while let Some(part) = self.parts.front_mut() {
+        while let Some(part) = &mut self.first {
             let count = written.min(part.len());
             written -= count;
             self.len -= count;
@@ -45,7 +48,7 @@ impl Output {
             if part.len() > 0 {
                 return;
             }
-            match self.parts.pop_front() {
+            match std::mem::replace(&mut self.first, self.rest.pop_front()) {
                 Some(Part::Long(message)) => self.unfinished = message.without_fragment(),
                 Some(Part::Frames(Frames { kind: FrameKind::Close, .. })) => self.close_written = true,
                 _ => {}
@@ -65,11 +68,16 @@ impl Output {
 
     pub(super) fn push(&mut self, part: Part) {
         self.len += part.len();
-        self.parts.push_back(part);
+        if self.first.is_none() {
+            self.first = Some(part);
+        } else {
+            self.rest.push_back(part);
+        }
     }
 
-    pub(super) fn into_parts(self) -> VecDeque<Part> {
-        self.parts
+    /// The parts, the last first.
+    pub(super) fn into_parts_reversed(self) -> impl Iterator<Item = Part> {
+        self.rest.into_iter().rev().chain(self.first)
     }
 }
 
@@ -78,7 +86,7 @@ impl fmt::Debug for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Output")
-            .field("parts", &self.parts.len())
+            .field("parts", &(usize::from(self.first.is_some()) + self.rest.len()))
             .field("len", &self.len)
             .finish_non_exhaustive()
     }

@@ -125,7 +125,12 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 fn owns_nothing(outgoing: &Outgoing) -> bool {
-    outgoing.parts.capacity() == 0 && outgoing.tail.capacity() == 0 && outgoing.is_empty()
+    let nothing = |queue: &Queue| queue.parts.capacity() == 0 && queue.has_nothing() && outgoing.is_closed();
+    outgoing.queue.as_deref().is_none_or(nothing) && outgoing.tail.capacity() == 0 && outgoing.is_empty()
+}
+
+fn parts(outgoing: &Outgoing) -> usize {
+    outgoing.queue.as_ref().map_or(0, |queue| queue.parts.len())
 }
 
 #[test]
@@ -411,7 +416,7 @@ fn a_close_now_cuts_at_the_next_frame_boundary() {
             write(&mut outgoing, output, count, &mut wire);
             if moment == 2 {
                 close(&mut outgoing);
-                assert!(outgoing.tail.is_empty() && outgoing.parts.len() <= 1);
+                assert!(outgoing.tail.is_empty() && parts(&outgoing) <= 1);
             }
             wire.extend(write_all(&mut outgoing, &mut random));
             let begun = ends.iter().filter(|end| **end < count as u64).count() + usize::from(count > 0);
@@ -446,7 +451,7 @@ fn a_close_now_cuts_a_long_message_between_fragments() {
             write(&mut outgoing, output, count, &mut wire);
             outgoing.close_now(None, b"");
             if count == 0 || count == FRAGMENT + 14 {
-                assert!(outgoing.parts.is_empty(), "the message is freed at once");
+                assert_eq!(parts(&outgoing), 0, "the message is freed at once");
             }
             wire.extend(write_all(&mut outgoing, &mut random));
             let frames = frames(&wire);
@@ -517,4 +522,26 @@ fn a_random_schedule_keeps_the_order() {
 /// The last frame of the tail.
 fn frames_of_tail(outgoing: &Outgoing) -> Frame {
     frames(&outgoing.tail).pop().unwrap()
+}
+
+#[test]
+fn short_messages_fill_the_memory_that_they_share() {
+    for (size, spare) in [(0, 1), (1, 1), (128, 1), (1000, 16), (1024, 1), (4096, 1), (LONG - 1, 1)] {
+        let (mut outgoing, mut random) = (Outgoing::default(), random());
+        let count = 8 * CHUNK / (size + 14);
+        for _ in 0..count {
+            outgoing.push(Message::Data(vec![0; size]), &mut random);
+        }
+        let memory = |part: &Part| match part {
+            Part::Frames(frames) => frames.bytes.capacity(),
+            Part::Long(_) => 0,
+        };
+        let used: usize = outgoing.queue.iter().flat_map(|queue| &queue.parts).map(memory).sum();
+        // The buffer that is filled now doubles.
+        let frames = outgoing.pushed as usize - outgoing.tail.len();
+        assert!(used <= frames + spare * count, "{size}: {used} for {frames}");
+    }
+    let (mut outgoing, mut random) = (Outgoing::default(), random());
+    outgoing.push(Message::from("one"), &mut random);
+    assert!(outgoing.tail.capacity() < 16 && outgoing.queue.is_none());
 }
