@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use url::Host;
 
 use super::end::{Cause, connect_error, resolve_error};
-use super::{Action, Env, Linger, Loader, Mark, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
+use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::http;
 
@@ -22,10 +22,17 @@ pub struct Connecting {
     failure: Option<UrlError>,
 }
 
+impl Connecting {
+    /// The address whose turn it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 impl Loader {
     /// The first `resume()`. `tls`: how `wss` is secured, or why it cannot be.
     pub fn start(&mut self, env: &mut Env<'_>, tls: Result<Tls, UrlError>) {
-        if !matches!(self.stage, Stage::Created) || self.ended.is_some() {
+        if !matches!(self.stage, Stage::Created) || self.is_ended() {
             return;
         }
         self.timeline.mark(Mark::FetchStart, env.now);
@@ -35,7 +42,7 @@ impl Loader {
             .and_then(|upgrade| Ok((upgrade, tls?)))
         {
             Ok((upgrade, tls)) => {
-                self.tls_config = tls;
+                self.prepared.get_or_insert_default().tls_config = tls;
                 if let Some(underway) = self.timeline.underway() {
                     underway.upgrade = Some((nonce, upgrade));
                 }
@@ -56,9 +63,9 @@ impl Loader {
         let url = &self.settings.request.url;
         let port = url.port_or_known_default().unwrap_or_default();
         match url.host() {
-            Some(Host::Domain(host)) => {
+            Some(Host::Domain(_)) => {
                 self.timeline.mark(Mark::LookupStart, env.now);
-                self.actions.push_back(Action::Resolve { host: host.to_owned(), port });
+                self.next = Some(Next::Resolve);
                 self.stage = Stage::Resolving;
             }
             Some(Host::Ipv4(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
@@ -67,6 +74,18 @@ impl Loader {
                 let error = UrlError::new(ErrorCode::UnsupportedUrl, ErrorStage::Request, "the address has no host");
                 self.end(env, Cause::Failed(error), Linger::No);
             }
+        }
+    }
+
+    /// [`Action::Resolve`] for the host of the address.
+    pub(super) fn look_up(&self) -> Option<Action> {
+        let url = &self.settings.request.url;
+        match url.host() {
+            Some(Host::Domain(host)) => {
+                let port = url.port_or_known_default().unwrap_or_default();
+                Some(Action::Resolve { host: host.to_owned(), port })
+            }
+            _ => None,
         }
     }
 
@@ -96,8 +115,8 @@ impl Loader {
     fn connect(&mut self, env: &mut Env<'_>, mut addresses: VecDeque<SocketAddr>) {
         let Some(address) = addresses.pop_front() else { return };
         self.timeline.mark_first(Mark::ConnectStart, env.now);
-        self.actions.push_back(Action::Connect(address));
-        self.stage = Stage::Connecting(Connecting { address, remaining: addresses, failure: None });
+        self.next = Some(Next::Connect);
+        self.stage = Stage::Connecting(Box::new(Connecting { address, remaining: addresses, failure: None }));
     }
 
     /// [`Action::Connect`] failed; the next address is tried.
@@ -111,7 +130,7 @@ impl Loader {
         }
         if let Some(address) = connecting.remaining.pop_front() {
             connecting.address = address;
-            self.actions.push_back(Action::Connect(address));
+            self.next = Some(Next::Connect);
         } else {
             let failure = connecting.failure.take().unwrap_or(error);
             self.lose(env, failure);
@@ -127,7 +146,7 @@ impl Loader {
             underway.local_address = local;
             underway.remote_address = remote;
         }
-        let Some(config) = self.tls_config.take() else {
+        let Some(config) = self.prepared.as_mut().and_then(|prepared| prepared.tls_config.take()) else {
             self.timeline.mark(Mark::ConnectEnd, env.now);
             return self.begin_upgrade(env);
         };
@@ -185,7 +204,7 @@ impl Loader {
         match self.stage {
             Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => return self.end_of_stream(env),
             // What the server did wrong before that counts.
-            _ if self.fault.is_some() => return self.give_up(env),
+            _ if self.fault().is_some() => return self.give_up(env),
             _ => {}
         }
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
@@ -208,8 +227,9 @@ impl Loader {
         } else if lingering {
             tls.close();
         }
-        self.raw.bytes.clear();
-        self.raw.written = 0;
-        tls.output(&mut self.raw.bytes);
+        let raw = self.raw.get_or_insert_default();
+        raw.bytes.clear();
+        raw.written = 0;
+        tls.output(&mut raw.bytes);
     }
 }

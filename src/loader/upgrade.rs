@@ -27,7 +27,7 @@ impl Loader {
         self.timeline.mark(Mark::RequestStart, env.now);
         match &mut self.tls {
             Some(tls) => tls.send(&upgrade.head),
-            None => self.raw = Raw { bytes: upgrade.head, written: 0 },
+            None => self.raw = Some(Box::new(Raw { bytes: upgrade.head, written: 0 })),
         }
         self.stage = Stage::Upgrading(Box::new(Upgrading { parser: HeadParser::default(), offer: upgrade.offer }));
     }

@@ -278,7 +278,7 @@ impl SessionShared {
     fn make_task(&self, request: UrlRequest, flaw: Option<UrlError>) -> WebSocketTask {
         let request = self.requests.share(request);
         let settings = Settings {
-            request: Arc::clone(&request),
+            request,
             common: Arc::clone(&self.common),
             epoch: Epoch { instant: Instant::now(), date: SystemTime::now() },
         };
@@ -289,7 +289,7 @@ impl SessionShared {
             registry.last_identifier += 1;
             let identifier = registry.last_identifier;
             let late = registry.end != End::Open;
-            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), request, connection, late, flaw);
+            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), connection, late, flaw);
             // A task that is too late is told of, too, before the session is invalid.
             if registry.end != End::Told {
                 registry.tasks.insert(identifier, Arc::downgrade(&task));
