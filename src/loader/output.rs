@@ -6,6 +6,7 @@ use crate::websocket;
 
 /// Bytes that the reactor writes; the loader gives them out and takes back what could not be written.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "it is moved twice for each write, and a box would cost more")]
 pub enum Output {
     /// The head of the upgrade, or TLS records.
     Raw(Box<Raw>),
