@@ -300,7 +300,8 @@ impl Loader {
     pub fn wants_read(&self) -> bool {
         match self.stage {
             Stage::Securing | Stage::Upgrading(_) | Stage::Refused(_) => !self.suspended,
-            Stage::Open(_) => !self.suspended && self.fault.is_none() && (self.reading || self.closing.is_some()),
+            Stage::Open(_) if self.fault.is_some() || self.pending_end.is_some() => false,
+            Stage::Open(_) => !self.suspended && (self.reading || self.closing.is_some()),
             Stage::Lingering { .. } => true,
             Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => false,
         }

@@ -208,6 +208,8 @@ impl World {
         self.may_act = true;
         assert_eq!(self.loader.is_ended(), self.model.ended.is_some());
         assert_eq!(self.loader.buffered_amount(), self.model.buffered, "buffered_amount");
+        let read = self.model.fault.is_none() || self.model.ended.is_some() || !self.loader.wants_read();
+        assert!(read, "nothing is read behind the server's fault");
         if self.model.suspended && self.model.ended.is_none() {
             let still = !self.loader.wants_read() && !self.loader.has_action();
             assert!(still, "a suspended task moves");
@@ -254,7 +256,8 @@ impl World {
                 let metrics = end.metrics.as_ref().expect("metrics");
                 let transactions = usize::from(self.model.started.is_some());
                 assert_eq!(metrics.transaction_metrics.len(), transactions);
-                self.model.end(row, cause, &self.peer, &self.plan);
+                let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
+                self.model.end(row, cause, &self.peer, &self.plan, seen);
             }
             Event::Fault => self.model.broke(cause, &self.peer),
             Event::DiscardUnread => self.model.discard(),
