@@ -50,7 +50,7 @@ impl TaskFuture<Message> {
         let slot = Arc::new(Mutex::new(Slot::Waiting(None)));
         let answered = Arc::clone(&slot);
         let owner = Arc::downgrade(task);
-        let number = task.receive(move |number| {
+        let number = task.receive_with(move |number| {
             Box::new(move |result| {
                 if let (Some(Ok(message)), Some(task)) = (complete(&answered, result), owner.upgrade()) {
                     task.give_back(number, message);

@@ -38,24 +38,20 @@ impl WebSocketTask {
         completion_handler: impl FnOnce(Result<(), UrlError>) + Send + 'static,
     ) {
         let shared = &self.task.shared;
-        if let Some(client) = shared.client() {
-            shared.connection.send(&client, message.into(), Box::new(completion_handler));
-        }
+        shared.connection.send(&**shared, message.into(), Box::new(completion_handler));
     }
 
     /// `receive(completionHandler:)`: takes one whole message, all its fragments joined, in order. Several receives may wait.
     ///
     /// Without a waiting receive the task reads ahead up to one `maximum_message_size` and then stops reading the socket.
     pub fn receive(&self, completion_handler: impl FnOnce(Result<Message, UrlError>) + Send + 'static) {
-        self.task.shared.receive(|_| Box::new(completion_handler));
+        self.task.shared.receive(Box::new(completion_handler));
     }
 
     /// `sendPing(pongReceiveHandler:)`: sends a ping; the handler is called when its pong came, in the order of the pings.
     pub fn send_ping(&self, pong_receive_handler: impl FnOnce(Result<(), UrlError>) + Send + 'static) {
         let shared = &self.task.shared;
-        if let Some(client) = shared.client() {
-            shared.connection.send_ping(&client, Box::new(pong_receive_handler));
-        }
+        shared.connection.send_ping(&**shared, Box::new(pong_receive_handler));
     }
 
     /// `cancel(with:reason:)`: sends what `send` took before, then a Close frame with `close_code` and `reason`, and waits for
