@@ -145,7 +145,7 @@ pub mod internals {
     pub use crate::foundation::Random;
     pub use crate::http::{BodyReader, HeadParser, upgrade};
     pub use crate::loader::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Settings, client_config};
-    pub use crate::websocket::{Decoder, Incoming, Outgoing, Violation, ViolationKind};
+    pub use crate::websocket::{Decoder, Incoming, Outgoing, Supply, Violation, ViolationKind};
 }
 
 /// The program in the README compiles.

@@ -39,8 +39,8 @@ pub use output::Output;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
-use crate::foundation::{ErrorCode, ErrorStage, Message, Random, UrlError, UrlRequest, WebSocketOptions};
-use crate::websocket::{Decoder, Outgoing, Violation};
+use crate::foundation::{ErrorCode, ErrorStage, Message, UrlError, UrlRequest, WebSocketOptions};
+use crate::websocket::{Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};
 use open::{Closing, Waiting};
@@ -84,8 +84,8 @@ pub struct Settings {
 pub struct Env<'a> {
     /// The time of the step.
     pub now: Instant,
-    /// Unpredictable bytes: mask keys and the key of the handshake.
-    pub random: &'a mut Random,
+    /// Unpredictable bytes (mask keys and the key of the handshake), and memory for frames.
+    pub supply: &'a mut Supply,
     /// Room for decrypted bytes; empty between steps.
     pub plaintext: &'a mut Vec<u8>,
     /// Where the step's events go.
@@ -324,7 +324,7 @@ impl Loader {
             if self.tls.is_some() || !self.may_send_frames() {
                 return None;
             }
-            Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.random)?)
+            Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?)
         } else {
             Output::Raw(std::mem::take(&mut self.raw))
         };
@@ -343,7 +343,7 @@ impl Loader {
                 }
             }
             Output::Raw(raw) => self.raw = raw,
-            Output::Frames(frames) => self.outgoing.give_back(frames),
+            Output::Frames(frames) => self.outgoing.give_back(frames, env.supply),
         }
         if self.tls.is_none() {
             self.sends.written(self.outgoing.written(), env.events);

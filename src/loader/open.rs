@@ -47,7 +47,7 @@ impl Loader {
             return self.sends.refused(error, handler, env.events);
         }
         if let Stage::Open(_) = self.stage {
-            let position = self.outgoing.push(message, env.random);
+            let position = self.outgoing.push(message, env.supply);
             self.sends.framed(bytes, position, handler);
         } else {
             self.waiting.push_back(Waiting::Message(message));
@@ -64,7 +64,7 @@ impl Loader {
             env.events.push(Event::Pong(handler, Err(error)));
         } else if let Stage::Open(_) = self.stage {
             let payload = self.pings.send(Some(handler));
-            self.outgoing.ping(payload.as_slice(), env.random);
+            self.outgoing.ping(payload.as_slice(), env.supply);
         } else {
             self.waiting.push_back(Waiting::Ping(handler));
         }
@@ -99,10 +99,10 @@ impl Loader {
         let mut positions = Vec::new();
         for waiting in std::mem::take(&mut self.waiting) {
             match waiting {
-                Waiting::Message(message) => positions.push(self.outgoing.push(message, env.random)),
+                Waiting::Message(message) => positions.push(self.outgoing.push(message, env.supply)),
                 Waiting::Ping(handler) => {
                     let payload = self.pings.send(Some(handler));
-                    self.outgoing.ping(payload.as_slice(), env.random);
+                    self.outgoing.ping(payload.as_slice(), env.supply);
                 }
             }
         }

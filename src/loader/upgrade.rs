@@ -21,7 +21,7 @@ pub struct Refused {
 impl Loader {
     /// The connection stands, and the server may be told what is wanted.
     pub(super) fn begin_upgrade(&mut self, env: &mut Env<'_>) {
-        let nonce = env.random.bytes::<16>();
+        let nonce = env.supply.random.bytes::<16>();
         let upgrade = match http::upgrade(&self.settings.request, &self.settings.additional_headers, nonce) {
             Ok(upgrade) => upgrade,
             Err(error) => return self.lose(env, error),

@@ -17,8 +17,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{CloseCode, Message, Random, UrlError};
+use crate::foundation::{CloseCode, Message, UrlError};
 use crate::loader::{Completion, Env, Event, Loader, Output, Tls};
+use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
 const ROUNDS: usize = 16;
@@ -71,14 +72,14 @@ impl After {
 
 /// What steps on this thread use again and again.
 struct Scratch {
-    random: Random,
+    supply: Supply,
     plaintext: Vec<u8>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { random: system_random(), plaintext: Vec::new(), events: Vec::new() }
+        Self { supply: Supply::new(system_random()), plaintext: Vec::new(), events: Vec::new() }
     }
 }
 
@@ -395,16 +396,20 @@ fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    Env { now, random: &mut scratch.random, plaintext: &mut scratch.plaintext, events: &mut scratch.events }
+    Env { now, supply: &mut scratch.supply, plaintext: &mut scratch.plaintext, events: &mut scratch.events }
 }
 
-/// One system call for all that is given, again only where the kernel took a part of it.
+/// How many pieces of memory are written by one system call.
+const SLICES: usize = 32;
+
+/// One system call for all that is given, again only where there are many pieces, or the kernel took a part of it.
 fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
     while !output.is_empty() {
-        let mut slices = Vec::new();
-        output.slices(&mut slices);
+        let mut slices = [io::IoSlice::new(&[]); SLICES];
+        let count = output.slices(&mut slices);
+        let slices = slices.get(..count).unwrap_or_default();
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let result = match slices.as_slice() {
+        let result = match slices {
             [slice] => socket.write(slice),
             slices => write_vectored(socket, slices),
         };

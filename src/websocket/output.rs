@@ -6,10 +6,13 @@ use std::fmt;
 
 use super::frame::{self, EncodedHeader, Opcode};
 use super::mask;
+use super::supply::Room;
 use crate::foundation::Random;
 
 /// How much of a long message goes into one frame, so that control frames can go between the frames.
 pub const FRAGMENT: usize = 1024 * 1024;
+/// Short messages share a buffer up to this length.
+pub const CHUNK: usize = 64 * 1024;
 
 /// Frames on their way to the socket: taken from an [`Outgoing`](super::Outgoing), written as far as the socket goes, and
 /// given back.
@@ -24,6 +27,8 @@ pub struct Output {
     pub(super) unfinished: Option<LongMessage>,
     /// Whether all of a Close was written.
     pub(super) close_written: bool,
+    /// The memory that the next frames will use.
+    room: Room,
 }
 
 impl Output {
@@ -48,7 +53,8 @@ impl Output {
             match self.parts.pop_front() {
                 Some(Part::Long(message)) => self.unfinished = message.without_fragment(),
                 Some(Part::Frames(Frames { kind: FrameKind::Close, .. })) => self.close_written = true,
-                _ => {}
+                Some(Part::Frames(frames)) => self.room.keep_chunk(frames.bytes, CHUNK),
+                None => {}
             }
         }
     }
@@ -68,8 +74,13 @@ impl Output {
         self.parts.push_back(part);
     }
 
-    pub(super) fn into_parts(self) -> VecDeque<Part> {
-        self.parts
+    pub(super) fn new(mut room: Room) -> Self {
+        Self { parts: room.parts(), room, ..Self::default() }
+    }
+
+    /// What has not been written, and the memory that is free.
+    pub(super) fn into_parts(self) -> (VecDeque<Part>, Room) {
+        (self.parts, self.room)
     }
 }
 

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use urlsession::internals::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings};
+use urlsession::internals::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings, Supply};
 use urlsession::{Url, UrlError, UrlRequest, WebSocketOptions};
 
 use crate::calls::{Handlers, Kind, Outcome, message, plain};
@@ -49,7 +49,7 @@ pub struct World {
     pub trace: Trace,
     pub loader: Loader,
     pub mailbox: Mailbox,
-    random: Random,
+    supply: Supply,
     plaintext: Vec<u8>,
     pub network: Network,
     pub peer: Peer,
@@ -142,7 +142,7 @@ impl World {
             rng,
             trace,
             mailbox,
-            random: Random::new(move |pool| bytes.fill(pool)),
+            supply: Supply::new(Random::new(move |pool| bytes.fill(pool))),
             plaintext: Vec::new(),
             network,
             handlers: Handlers::default(),
@@ -189,8 +189,8 @@ impl World {
         self.cause = cause;
         let mut events = Vec::new();
         let now = self.instant();
-        let Self { loader, random, plaintext, .. } = self;
-        let result = step(loader, &mut Env { now, random, plaintext, events: &mut events });
+        let Self { loader, supply, plaintext, .. } = self;
+        let result = step(loader, &mut Env { now, supply, plaintext, events: &mut events });
         assert!(self.plaintext.is_empty(), "the room for decrypted bytes is empty between steps");
         for event in events {
             self.event(event);
