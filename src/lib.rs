@@ -142,7 +142,7 @@ pub use crate::session::{
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::foundation::Random;
+    pub use crate::foundation::{Completion, Random};
     pub use crate::http::{BodyReader, HeadParser, upgrade};
     pub use crate::loader::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Settings, client_config};
     pub use crate::websocket::{Decoder, Incoming, Outgoing, Supply, Violation, ViolationKind};

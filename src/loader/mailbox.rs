@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use super::event::{Completion, End, Event};
-use crate::foundation::{CloseCode, HttpUrlResponse, Message, TaskMetrics, UrlError};
+use super::event::{End, Event};
+use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;

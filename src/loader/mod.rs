@@ -33,13 +33,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use event::{Action, Completion, Event, Tls};
+pub use event::{Action, Event, Tls};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
-use crate::foundation::{ErrorCode, ErrorStage, Message, UrlError, UrlRequest, WebSocketOptions};
+use crate::foundation::{Completion, ErrorCode, ErrorStage, Message, UrlError, UrlRequest, WebSocketOptions};
 use crate::websocket::{Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};

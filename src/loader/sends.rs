@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::event::{Completion, Event};
-use crate::foundation::UrlError;
+use super::event::Event;
+use crate::foundation::{Completion, UrlError};
 
 struct Send {
     handler: Completion<()>,
@@ -118,7 +118,7 @@ mod tests {
     impl Log {
         fn handler(&self, number: usize) -> Completion<()> {
             let log = Arc::clone(&self.0);
-            Box::new(move |result| {
+            Completion::new(move |result: Result<(), UrlError>| {
                 let code = result.map_or_else(|error| error.raw_code(), |()| 0);
                 log.lock().unwrap().push((number, code));
             })
@@ -127,7 +127,7 @@ mod tests {
         fn run(&self, events: &mut Vec<Event>) -> Vec<(usize, i32)> {
             for event in events.drain(..) {
                 let Event::Sent(handler, result) = event else { panic!("{event:?}") };
-                handler(result);
+                handler.call(result);
             }
             std::mem::take(&mut self.0.lock().unwrap())
         }

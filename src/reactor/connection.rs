@@ -17,8 +17,8 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{CloseCode, Message, UrlError};
-use crate::loader::{Completion, Env, Event, Loader, Output, Tls};
+use crate::foundation::{CloseCode, Completion, Message, UrlError};
+use crate::loader::{Env, Event, Loader, Output, Tls};
 use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.

@@ -12,8 +12,8 @@ use super::delegate::{Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{CloseCode, HttpUrlResponse, Message, UrlError, UrlRequest};
-use crate::loader::{Callback, Completion, Event, Mailbox};
+use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::loader::{Callback, Event, Mailbox};
 use crate::reactor::{Client, Connection, Delivered, Work};
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
@@ -527,8 +527,8 @@ impl Drop for TaskShared {
 /// Calls the completion handler of a send, a receive or a ping; of anything else there is none.
 pub(super) fn answer(callback: Callback) {
     match callback {
-        Callback::Sent(handler, result) | Callback::Pong(handler, result) => guarded(|| handler(result)),
-        Callback::Received(receive, result) => guarded(|| (receive.handler)(result)),
+        Callback::Sent(handler, result) | Callback::Pong(handler, result) => guarded(|| handler.call(result)),
+        Callback::Received(receive, result) => guarded(|| receive.handler.call(result)),
         _ => {}
     }
 }

@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 
 use super::operation_queue::LaneRun;
 use super::task::{TaskShared, guarded};
-use crate::foundation::Message;
-use crate::loader::{Callback, Completion};
+use crate::foundation::{Completion, Message};
+use crate::loader::Callback;
 
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;
@@ -122,7 +122,7 @@ impl Turn<'_> {
                 break;
             }
             if let Some((handler, message)) = self.next_of_hand() {
-                guarded(|| handler(Ok(message)));
+                guarded(|| handler.call(Ok(message)));
                 ran += 1;
                 continue;
             }

@@ -326,10 +326,10 @@ impl World {
                 let offered = if self.plan.offers() { Some("chat") } else { None };
                 assert_eq!(protocol.as_deref(), offered);
             }
-            Callback::Sent(handler, result) => handler(result),
-            Callback::Pong(handler, result) => handler(result),
+            Callback::Sent(handler, result) => handler.call(result),
+            Callback::Pong(handler, result) => handler.call(result),
             Callback::Received(receive, result) => {
-                (receive.handler)(result);
+                receive.handler.call(result);
                 return self.answers(Some(receive.number));
             }
             Callback::Close(code, reason) => {
