@@ -142,12 +142,12 @@ pub use crate::session::{
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::foundation::Random;
+    pub use crate::foundation::{Completion, Random};
     pub use crate::http::{BodyReader, HeadParser, upgrade};
     pub use crate::loader::{
-        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, client_config,
+        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, client_config,
     };
-    pub use crate::websocket::{Decoder, Incoming, Outgoing, Violation, ViolationKind};
+    pub use crate::websocket::{Decoder, Incoming, Outgoing, Supply, Violation, ViolationKind};
 }
 
 /// The program in the README compiles.

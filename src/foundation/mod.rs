@@ -4,6 +4,7 @@
 
 mod challenge;
 mod close_code;
+mod completion;
 mod configuration;
 mod cookie_storage;
 mod credential;
@@ -22,6 +23,7 @@ mod web_socket_options;
 
 pub use challenge::{AuthChallengeDisposition, AuthenticationChallenge};
 pub use close_code::CloseCode;
+pub use completion::Completion;
 pub use configuration::{HttpCookieAcceptPolicy, SessionConfiguration};
 pub use cookie_storage::HttpCookieStorage;
 pub use credential::{CredentialPersistence, UrlCredential, UrlCredentialStorage};

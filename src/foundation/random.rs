@@ -1,7 +1,7 @@
 //! Unpredictable bytes, drawn in bulk.
 //!
-//! RFC 6455 §5.3 and §10.3: a mask key must not be predictable from the ones before it, so every byte comes from the
-//! operating system's generator. This storey has no generator of its own: the bytes come in through `refill`.
+//! RFC 6455 §5.3 and §10.3: a mask key must not be predictable from the ones before it. This storey has no generator of
+//! its own: the bytes come in through `refill`, from a strong one.
 
 use std::fmt;
 

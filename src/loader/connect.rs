@@ -36,7 +36,7 @@ impl Loader {
             return;
         }
         self.timeline.mark(Mark::FetchStart, env.now);
-        let nonce = env.random.bytes::<16>();
+        let nonce = env.supply.random.bytes::<16>();
         // A request that cannot be sent fails before anything is done for it.
         match http::upgrade(&self.settings.request, &self.settings.common.additional_headers, nonce)
             .and_then(|upgrade| Ok((upgrade, tls?)))
@@ -214,7 +214,7 @@ impl Loader {
 
     /// Puts into `raw` what TLS has to say: records of the handshake, alerts, and frames once the socket is open.
     pub(super) fn seal(&mut self, env: &mut Env<'_>) {
-        let frames = if self.may_send_frames() { self.outgoing.take(TLS_OUTPUT_BUDGET, env.random) } else { None };
+        let frames = if self.may_send_frames() { self.outgoing.take(TLS_OUTPUT_BUDGET, env.supply) } else { None };
         let lingering = matches!(self.stage, Stage::Lingering { .. });
         let Some(tls) = &mut self.tls else { return };
         if let Some(mut frames) = frames {
@@ -222,7 +222,7 @@ impl Loader {
                 tls.send(slice);
             }
             frames.advance(frames.len());
-            self.outgoing.give_back(frames);
+            self.outgoing.give_back(frames, env.supply);
             self.sealed = self.outgoing.written();
         } else if lingering {
             tls.close();

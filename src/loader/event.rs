@@ -6,10 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use crate::foundation::{CloseCode, HttpUrlResponse, Message, TaskMetrics, UrlError};
-
-/// A completion handler as a caller gave it. Nothing below the session calls it.
-pub type Completion<T> = Box<dyn FnOnce(Result<T, UrlError>) + Send>;
+use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What only the reactor can do.
 #[derive(Debug)]

@@ -7,8 +7,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
-use super::event::{Completion, End, Event};
-use crate::foundation::{CloseCode, HttpUrlResponse, Message, TaskMetrics, UrlError};
+use super::event::{End, Event};
+use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;
@@ -37,7 +37,7 @@ pub enum Callback {
     /// `did_close_with`.
     Close(CloseCode, Option<Vec<u8>>),
     /// `did_finish_collecting_metrics`.
-    Metrics(TaskMetrics),
+    Metrics(Box<TaskMetrics>),
     /// `did_complete_with_error`. Always the last but for the failures of later calls.
     Complete(Option<UrlError>),
 }
@@ -202,6 +202,19 @@ impl Mailbox {
         number
     }
 
+    /// As [`receive`](Self::receive), for a receive that was asked for before all others that wait.
+    pub fn receive_first(&mut self, handler: Completion<Message>) {
+        self.receive(|_| handler);
+        if let Telling::NotYet = self.telling {
+            self.receives.rotate_right(1);
+        }
+    }
+
+    /// Whether a receive waits.
+    pub fn has_receive(&self) -> bool {
+        !self.receives.is_empty()
+    }
+
     /// A receive that nobody waits for any more is taken back, if it still waits. The caller drops it.
     pub fn withdraw_receive(&mut self, number: u64) -> Option<Receive> {
         let index = self.receives.iter().position(|receive| receive.number == number)?;
@@ -250,6 +263,62 @@ impl Mailbox {
             }
         }
         self.tell_end()
+    }
+
+    /// Moves callbacks into `batch`, up to `most`, as [`next`](Self::next) would give them one by one. What user code does
+    /// meanwhile cannot change those, but for the first: where the end begins, or anything else that does depend on it,
+    /// the batch ends before that.
+    pub fn next_batch(&mut self, batch: &mut VecDeque<Callback>, most: usize) {
+        while batch.len() < most {
+            let settled = !self.prompt.is_empty()
+                || !self.pongs.is_empty()
+                || (self.has_message() && !self.receives.is_empty() && matches!(self.telling, Telling::NotYet));
+            if !settled && !batch.is_empty() {
+                return;
+            }
+            let Some(callback) = self.next() else { return };
+            batch.push_back(callback);
+            if !settled {
+                return;
+            }
+        }
+    }
+
+    /// Puts back what was taken by [`next_batch`](Self::next_batch) and not told, in front of everything else.
+    pub fn put_back(&mut self, batch: &mut VecDeque<Callback>) {
+        while let Some(callback) = batch.pop_back() {
+            self.prompt.push_front(callback);
+        }
+    }
+
+    /// Lends out the messages that are next, up to `most`, for receives that are asked for one by one. Nothing where
+    /// something else is to be told before them. They count as unread until they come back, or come back as taken.
+    pub fn lend(&mut self, hand: &mut VecDeque<Message>, most: usize) {
+        let plain = self.prompt.is_empty() && self.pongs.is_empty() && self.returned.is_empty();
+        if !plain || !self.receives.is_empty() || !matches!(self.telling, Telling::NotYet) {
+            return;
+        }
+        while hand.len() < most
+            && let Some(Item::Message(_)) = self.stream.front()
+            && let Some(Item::Message(message)) = self.stream.pop_front()
+        {
+            hand.push_back(message);
+        }
+    }
+
+    /// Takes back what was lent: `taken` messages with so many bytes were told, the others are still here.
+    pub fn take_back(&mut self, hand: &mut VecDeque<Message>, taken: usize, bytes: usize) {
+        if taken > 0 {
+            self.taken = true;
+            self.departed = self.arrived.min(self.departed + taken as u64);
+            self.unread = self.unread.saturating_sub(bytes + taken * MESSAGE_OVERHEAD);
+        }
+        if self.discarding {
+            return hand.clear();
+        }
+        while let Some(message) = hand.pop_back() {
+            self.stream.push_front(Item::Message(message));
+        }
     }
 
     /// Whether [`next`](Self::next) has something.
@@ -381,7 +450,9 @@ impl Mailbox {
             }
             let (callback, next) = match step {
                 Step::Close => (end.close.take().map(|(code, reason)| Callback::Close(code, reason)), Step::Metrics),
-                Step::Metrics => (end.metrics.take().map(Callback::Metrics), Step::Complete),
+                Step::Metrics => {
+                    (end.metrics.take().map(|metrics| Callback::Metrics(Box::new(metrics))), Step::Complete)
+                }
                 Step::Complete => {
                     let (error, later) = (end.error.take(), end.later.clone());
                     self.telling = Telling::Told(later);

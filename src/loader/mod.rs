@@ -33,18 +33,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use event::{Action, Completion, Event, Tls};
+pub use event::{Action, Event, Tls};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
+pub use sends::Spare;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
 use crate::foundation::{
-    ErrorCode, ErrorStage, HttpUrlResponse, Message, Random, Recent, SessionConfiguration, UrlError, UrlRequest,
+    Completion, ErrorCode, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError, UrlRequest,
     WebSocketOptions,
 };
 use crate::http::OpeningHead;
-use crate::websocket::{Decoder, Outgoing, Violation};
+use crate::websocket::{Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};
 use open::{Closing, Waiting};
@@ -118,8 +119,10 @@ impl Settings {
 pub struct Env<'a> {
     /// The time of the step.
     pub now: Instant,
-    /// Unpredictable bytes: mask keys and the key of the handshake.
-    pub random: &'a mut Random,
+    /// Unpredictable bytes (mask keys and the key of the handshake), and memory for frames.
+    pub supply: &'a mut Supply,
+    /// Where the sends of a task stand that has none waiting yet.
+    pub spare: &'a mut Spare,
     /// Room for decrypted bytes; empty between steps.
     pub plaintext: &'a mut Vec<u8>,
     /// Where the step's events go.
@@ -367,7 +370,8 @@ impl Loader {
     pub fn wants_read(&self) -> bool {
         match self.stage {
             Stage::Securing | Stage::Upgrading(_) | Stage::Refused(_) => !self.suspended,
-            Stage::Open(_) => !self.suspended && self.fault().is_none() && (self.reading || self.closing().is_some()),
+            Stage::Open(_) if self.fault().is_some() || self.has_pending_end() => false,
+            Stage::Open(_) => !self.suspended && (self.reading || self.closing().is_some()),
             Stage::Lingering { .. } => true,
             Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => false,
         }
@@ -389,7 +393,7 @@ impl Loader {
         let output = match self.raw.take_if(|raw| !raw.is_empty()) {
             Some(raw) => Output::Raw(raw),
             None if self.tls.is_some() || !self.may_send_frames() => return None,
-            None => Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.random)?),
+            None => Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?),
         };
         self.output_is_out = true;
         Some(output)
@@ -411,12 +415,12 @@ impl Loader {
                 }
             }
             Output::Raw(raw) => self.raw = Some(raw),
-            Output::Frames(frames) => self.outgoing.give_back(frames),
+            Output::Frames(frames) => self.outgoing.give_back(frames, env.supply),
         }
         if self.tls.is_none() {
-            self.sends.written(self.outgoing.written(), env.events);
+            self.sends.written(self.outgoing.written(), env.events, env.spare);
         } else if self.raw_is_empty() {
-            self.sends.written(self.sealed, env.events);
+            self.sends.written(self.sealed, env.events, env.spare);
         }
         if let Some((cause, linger)) = self.ending.as_mut().and_then(|ending| ending.pending_end.take()) {
             self.end_now(env, cause, linger);
@@ -523,7 +527,7 @@ impl Loader {
     /// The end is known. It is told once, with everything that waited. While bytes are with the reactor it waits for them
     /// to come back: what was handed to the kernel was sent.
     fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
-        if self.is_ended() || self.ending.as_ref().is_some_and(|ending| ending.pending_end.is_some()) {
+        if self.is_ended() || self.has_pending_end() {
             return;
         }
         if self.output_is_out {
@@ -630,6 +634,10 @@ impl Loader {
 
     fn fault(&self) -> Option<&Violation> {
         self.ending.as_ref()?.fault.as_ref()
+    }
+
+    fn has_pending_end(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.pending_end.is_some())
     }
 
     fn ended(&self) -> Option<&UrlError> {

@@ -47,11 +47,11 @@ impl Loader {
             return self.sends.refused(error, handler, env.events);
         }
         if let Stage::Open(_) = self.stage {
-            let position = self.outgoing.push(message, env.random);
-            self.sends.framed(bytes, position, handler);
+            let position = self.outgoing.push(message, env.supply);
+            self.sends.framed(bytes, position, handler, env.spare);
         } else {
             self.prepared.get_or_insert_default().waiting.push_back(Waiting::Message(message));
-            self.sends.waits(bytes, handler);
+            self.sends.waits(bytes, handler, env.spare);
         }
     }
 
@@ -64,7 +64,7 @@ impl Loader {
             env.events.push(Event::Pong(handler, Err(error)));
         } else if let Stage::Open(_) = self.stage {
             let payload = self.pings.send(Some(handler));
-            self.outgoing.ping(payload.as_slice(), env.random);
+            self.outgoing.ping(payload.as_slice(), env.supply);
         } else {
             self.prepared.get_or_insert_default().waiting.push_back(Waiting::Ping(handler));
         }
@@ -98,14 +98,14 @@ impl Loader {
         let mut positions = Vec::new();
         for waiting in self.prepared.take().into_iter().flat_map(|prepared| prepared.waiting) {
             match waiting {
-                Waiting::Message(message) => positions.push(self.outgoing.push(message, env.random)),
+                Waiting::Message(message) => positions.push(self.outgoing.push(message, env.supply)),
                 Waiting::Ping(handler) => {
                     let payload = self.pings.send(Some(handler));
-                    self.outgoing.ping(payload.as_slice(), env.random);
+                    self.outgoing.ping(payload.as_slice(), env.supply);
                 }
             }
         }
-        self.sends.positioned(positions);
+        self.sends.positioned(positions, env.spare);
         if self.closing().is_some() {
             self.send_close();
         }

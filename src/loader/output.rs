@@ -6,7 +6,6 @@ use crate::websocket;
 
 /// Bytes that the reactor writes; the loader gives them out and takes back what could not be written.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "it is moved twice for each write, and a box would cost more")]
 pub enum Output {
     /// The head of the upgrade, or TLS records.
     Raw(Box<Raw>),
@@ -28,12 +27,18 @@ impl Raw {
 }
 
 impl Output {
-    /// What is left to write, in order.
-    pub fn slices<'a>(&'a self, into: &mut Vec<IoSlice<'a>>) {
+    /// What is left to write, in order, as much of it as `into` has places for; how many it took.
+    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        let mut put = |(place, slice): (&mut IoSlice<'a>, &'a [u8])| {
+            *place = IoSlice::new(slice);
+            count += 1;
+        };
         match self {
-            Self::Raw(raw) => into.extend(raw.bytes.get(raw.written..).map(IoSlice::new)),
-            Self::Frames(frames) => into.extend(frames.slices().map(IoSlice::new)),
+            Self::Raw(raw) => into.iter_mut().zip(raw.bytes.get(raw.written..)).for_each(&mut put),
+            Self::Frames(frames) => into.iter_mut().zip(frames.slices()).for_each(&mut put),
         }
+        count
     }
 
     /// `written` more bytes are in the kernel.

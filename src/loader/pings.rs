@@ -3,8 +3,8 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use super::event::{Completion, Event};
-use crate::foundation::UrlError;
+use super::event::Event;
+use crate::foundation::{Completion, UrlError};
 
 struct Ping {
     number: u64,
@@ -108,7 +108,8 @@ mod tests {
     fn a_pong_answers_its_ping_and_earlier_ones() {
         let mut pings = Pings::default();
         let mut events = Vec::new();
-        let payloads: Vec<Vec<u8>> = (0..5).map(|_| pings.send(Some(Box::new(|_| ()))).as_slice().to_vec()).collect();
+        let payloads: Vec<Vec<u8>> =
+            (0..5).map(|_| pings.send(Some(Completion::new(|_| ()))).as_slice().to_vec()).collect();
         assert!(payloads[0].is_empty());
         assert!(payloads[1..].iter().all(|payload| payload.len() == 8));
         pings.pong(b"unasked!", &mut events);
@@ -128,7 +129,7 @@ mod tests {
     fn the_empty_ping_and_number_zero_in_eight_bytes_are_different() {
         let mut pings = Pings::default();
         let mut events = Vec::new();
-        pings.send(Some(Box::new(|_| ())));
+        pings.send(Some(Completion::new(|_| ())));
         pings.pong(&[0; 8], &mut events);
         assert_eq!(answered(&mut events), 0);
         pings.pong(&[], &mut events);

@@ -1,14 +1,15 @@
 //! The sends of a task whose handlers have not been called: one entry each, in the order of the calls.
 
 use std::collections::VecDeque;
+use std::fmt;
 
-use super::event::{Completion, Event};
-use crate::foundation::UrlError;
+use super::event::Event;
+use crate::foundation::{Completion, UrlError};
 
 /// How many sends share a piece of memory: a long line grows, and gives back what has drained, without moving the others.
 const CHUNK: usize = 1024;
 
-/// An entry of the line: 24 bytes, for there may be a million. What does not fit is kept aside, in [`Aside`].
+/// An entry of the line: a handler and 8 bytes, for there may be a million. What does not fit is kept aside, in [`Aside`].
 struct Send {
     handler: Completion<()>,
     /// Payload bytes.
@@ -53,6 +54,32 @@ struct Line {
     left: u64,
     /// Where the message ends that was framed last.
     last: u64,
+}
+
+/// The memory of a line that is over, lent to the next: one for each thread, so that a send on an idle socket allocates
+/// nothing for it, and an idle socket keeps none.
+#[derive(Default)]
+pub struct Spare(Option<Box<Line>>);
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Spare").field("is_some", &self.0.is_some()).finish()
+    }
+}
+
+impl Spare {
+    /// An empty line whose first message begins behind `position`.
+    fn line(&mut self, position: u64) -> Box<Line> {
+        let mut line = self.0.take().unwrap_or_default();
+        (line.left, line.last) = (position, position);
+        line
+    }
+
+    fn keep(&mut self, line: Box<Line>) {
+        if line.chunks.capacity() == 0 && line.aside.capacity() == 0 {
+            self.0 = Some(line);
+        }
+    }
 }
 
 impl Line {
@@ -124,8 +151,8 @@ impl Line {
 
 impl Sends {
     /// A message that is not framed yet.
-    pub fn waits(&mut self, bytes: usize, handler: Completion<()>) {
-        let line = self.line.get_or_insert_default();
+    pub fn waits(&mut self, bytes: usize, handler: Completion<()>, spare: &mut Spare) {
+        let line = self.line.get_or_insert_with(|| spare.line(0));
         line.buffered += bytes;
         match u32::try_from(bytes) {
             Ok(bytes) => line.push(Send { handler, bytes, distance: WAITS }),
@@ -134,9 +161,8 @@ impl Sends {
     }
 
     /// A message whose frames end at `position`.
-    pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>) {
-        let line =
-            self.line.get_or_insert_with(|| Box::new(Line { left: position, last: position, ..Line::default() }));
+    pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>, spare: &mut Spare) {
+        let line = self.line.get_or_insert_with(|| spare.line(position));
         line.buffered += bytes;
         match (u32::try_from(bytes), line.distance(position)) {
             (Ok(bytes), Some(distance)) if position != u64::MAX => line.push(Send { handler, bytes, distance }),
@@ -153,7 +179,7 @@ impl Sends {
     }
 
     /// The messages that waited are framed now, in order; each ends at the next of `positions`.
-    pub fn positioned(&mut self, positions: impl IntoIterator<Item = u64>) {
+    pub fn positioned(&mut self, positions: impl IntoIterator<Item = u64>, spare: &mut Spare) {
         let Some(before) = self.line.take() else { return };
         let Line { front, chunks, aside, .. } = *before;
         let mut aside = aside.into_iter();
@@ -161,28 +187,28 @@ impl Sends {
         for Send { handler, bytes, distance } in front.into_iter().chain(chunks.into_iter().flatten()) {
             let bytes = match (distance, if distance == ASIDE { aside.next() } else { None }) {
                 (_, Some(Aside::Failed(error))) => {
-                    self.line.get_or_insert_default().push_aside(Aside::Failed(error), handler);
+                    self.line.get_or_insert_with(|| spare.line(0)).push_aside(Aside::Failed(error), handler);
                     continue;
                 }
                 (_, Some(Aside::Far { bytes, .. })) => bytes,
                 (_, None) => bytes as usize,
             };
             match positions.next() {
-                Some(position) => self.framed(bytes, position, handler),
-                None => self.waits(bytes, handler),
+                Some(position) => self.framed(bytes, position, handler, spare),
+                None => self.waits(bytes, handler, spare),
             }
         }
     }
 
     /// Frames up to `position` were handed to the kernel.
-    pub fn written(&mut self, position: u64, events: &mut Vec<Event>) {
+    pub fn written(&mut self, position: u64, events: &mut Vec<Event>, spare: &mut Spare) {
         let Some(line) = &mut self.line else { return };
         while let Some((handler, result)) = line.leaves(position) {
             self.sent += *result.as_ref().unwrap_or(&0) as u64;
             events.push(Event::Sent(handler, result.map(drop)));
         }
-        if line.is_empty() {
-            self.line = None;
+        if let Some(line) = self.line.take_if(|line| line.is_empty()) {
+            spare.keep(line);
         }
     }
 
@@ -229,7 +255,7 @@ mod tests {
     impl Log {
         fn handler(&self, number: usize) -> Completion<()> {
             let log = Arc::clone(&self.0);
-            Box::new(move |result| {
+            Completion::new(move |result: Result<(), UrlError>| {
                 let code = result.map_or_else(|error| error.raw_code(), |()| 0);
                 log.lock().unwrap().push((number, code));
             })
@@ -238,7 +264,7 @@ mod tests {
         fn run(&self, events: &mut Vec<Event>) -> Vec<(usize, i32)> {
             for event in events.drain(..) {
                 let Event::Sent(handler, result) = event else { panic!("{event:?}") };
-                handler(result);
+                handler.call(result);
             }
             std::mem::take(&mut self.0.lock().unwrap())
         }
@@ -247,18 +273,19 @@ mod tests {
     #[test]
     fn handlers_are_called_in_the_order_of_the_calls() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        let mut spare = Spare::default();
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(0), &mut events);
         assert_eq!(log.run(&mut events), [(0, 55)]);
-        sends.framed(10, 16, log.handler(1));
+        sends.framed(10, 16, log.handler(1), &mut spare);
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(2), &mut events);
-        sends.framed(20, 42, log.handler(3));
+        sends.framed(20, 42, log.handler(3), &mut spare);
         assert_eq!((sends.buffered(), sends.sent()), (30, 0));
-        sends.written(15, &mut events);
+        sends.written(15, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), []);
-        sends.written(16, &mut events);
+        sends.written(16, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(1, 0), (2, 55)]);
         assert_eq!((sends.buffered(), sends.sent()), (20, 10));
-        sends.written(42, &mut events);
+        sends.written(42, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(3, 0)]);
         assert_eq!((sends.buffered(), sends.sent()), (0, 30));
     }
@@ -266,14 +293,15 @@ mod tests {
     #[test]
     fn messages_from_before_the_opening_wait_for_their_positions() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
-        sends.waits(1, log.handler(0));
+        let mut spare = Spare::default();
+        sends.waits(1, log.handler(0), &mut spare);
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(1), &mut events);
-        sends.waits(2, log.handler(2));
-        sends.waits(3, log.handler(3));
-        sends.written(u64::MAX, &mut events);
+        sends.waits(2, log.handler(2), &mut spare);
+        sends.waits(3, log.handler(3), &mut spare);
+        sends.written(u64::MAX, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), []);
-        sends.positioned([7, 15]);
-        sends.written(15, &mut events);
+        sends.positioned([7, 15], &mut spare);
+        sends.written(15, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(0, 0), (1, 55), (2, 0)]);
         assert_eq!((sends.buffered(), sends.sent()), (3, 3));
     }
@@ -281,26 +309,28 @@ mod tests {
     #[test]
     fn at_the_end_all_fail_and_what_was_refused_keeps_its_reason() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
-        sends.framed(10, 16, log.handler(0));
+        let mut spare = Spare::default();
+        sends.framed(10, 16, log.handler(0), &mut spare);
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(1), &mut events);
-        sends.waits(5, log.handler(2));
+        sends.waits(5, log.handler(2), &mut spare);
         sends.fail(&error(ErrorCode::Cancelled), &mut events);
         assert_eq!(log.run(&mut events), [(0, -999), (1, 55), (2, -999)]);
         assert_eq!((sends.buffered(), sends.sent()), (0, 0));
-        sends.written(u64::MAX, &mut events);
+        sends.written(u64::MAX, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), []);
     }
 
     #[test]
     fn a_long_line_keeps_its_order_and_gives_its_memory_back() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        let mut spare = Spare::default();
         let count = 5 * CHUNK + 7;
         let mut position = 1 << 40;
         let mut half = 0;
         for number in 0..count {
             // A ping, a message of gigabytes, and a refusal stand between them now and then.
             position += 134 + if number % 1000 == 0 { u64::from(u32::MAX) } else { 0 };
-            sends.framed(128, position, log.handler(number));
+            sends.framed(128, position, log.handler(number), &mut spare);
             half = if number == 3 * CHUNK { position } else { half };
             if number % 1500 == 0 {
                 sends.refused(error(ErrorCode::NoBufferSpace), log.handler(count + number), &mut events);
@@ -308,9 +338,9 @@ mod tests {
         }
         let chunks = |sends: &Sends| sends.line.as_ref().map_or(0, |line| 1 + line.chunks.len());
         assert_eq!((chunks(&sends), sends.buffered()), (6, 128 * count));
-        sends.written(half, &mut events);
+        sends.written(half, &mut events, &mut spare);
         assert_eq!((chunks(&sends), sends.buffered()), (3, 128 * (count - 3 * CHUNK - 1)));
-        sends.written(position, &mut events);
+        sends.written(position, &mut events, &mut spare);
         assert!(sends.line.is_none() && sends.sent() == 128 * count as u64);
         let mut expected = Vec::new();
         for number in 0..count {
@@ -325,10 +355,11 @@ mod tests {
     #[test]
     fn what_comes_behind_a_close_is_never_written() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
-        sends.framed(1, 7, log.handler(0));
-        sends.framed(2, u64::MAX, log.handler(1));
-        sends.framed(3, u64::MAX, log.handler(2));
-        sends.written(u64::MAX - 1, &mut events);
+        let mut spare = Spare::default();
+        sends.framed(1, 7, log.handler(0), &mut spare);
+        sends.framed(2, u64::MAX, log.handler(1), &mut spare);
+        sends.framed(3, u64::MAX, log.handler(2), &mut spare);
+        sends.written(u64::MAX - 1, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(0, 0)]);
         sends.fail(&error(ErrorCode::Cancelled), &mut events);
         assert_eq!(log.run(&mut events), [(1, -999), (2, -999)]);
@@ -337,7 +368,7 @@ mod tests {
     #[test]
     #[cfg(target_pointer_width = "64")]
     fn an_entry_is_small() {
-        assert_eq!(size_of::<Send>(), 24);
+        assert_eq!(size_of::<Send>(), size_of::<Completion<()>>() + 8);
         assert_eq!(size_of::<Sends>(), 16);
     }
 }

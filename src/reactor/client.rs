@@ -13,9 +13,12 @@ pub trait Client: Send + Sync {
     /// Takes what happened, in order. Called under the connection's lock, from any thread; calls no user code.
     fn deliver(&self, events: &mut Vec<Event>) -> Delivered;
 
+    /// The task itself, to be kept; `None` when it is going.
+    fn to_arc(&self) -> Option<Arc<dyn Client>>;
+
     /// Puts the task's callbacks on their queue. Called after a [`deliver`](Self::deliver) that asked for it, without
-    /// any lock held.
-    fn schedule(self: Arc<Self>);
+    /// any lock held. `more`: other tasks of the session follow at once, and the queue is woken for all with the last.
+    fn schedule(self: Arc<Self>, more: bool);
 }
 
 /// What becomes of events.

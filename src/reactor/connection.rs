@@ -6,6 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Write};
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -16,8 +17,9 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{CloseCode, Message, Random, UrlError};
-use crate::loader::{Completion, Env, Event, Loader, Output, Tls};
+use crate::foundation::{CloseCode, Completion, Message, UrlError};
+use crate::loader::{Env, Event, Loader, Output, Spare, Tls};
+use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
 const ROUNDS: usize = 16;
@@ -51,21 +53,39 @@ pub(super) struct State {
 }
 
 /// What a step leaves to be done by the reactor.
+#[derive(Default)]
 pub(super) struct After {
+    /// The reactor's timers must hold this deadline: they hold a later one, or none.
     pub(super) deadline: Option<Instant>,
+    /// Nothing is left to do for the connection.
     pub(super) finished: bool,
+    /// There is something to do.
+    pub(super) has_action: bool,
+}
+
+impl After {
+    /// Whether the reactor has to do anything.
+    pub(super) fn is_settled(&self) -> bool {
+        self.deadline.is_none() && !self.finished && !self.has_action
+    }
 }
 
 /// What steps on this thread use again and again.
 struct Scratch {
-    random: Random,
+    supply: Supply,
+    spare: Spare,
     plaintext: Vec<u8>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { random: system_random(), plaintext: Vec::new(), events: Vec::new() }
+        Self {
+            supply: Supply::new(system_random()),
+            spare: Spare::default(),
+            plaintext: Vec::new(),
+            events: Vec::new(),
+        }
     }
 }
 
@@ -77,8 +97,8 @@ const EVENTS_KEPT: usize = 16 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
-    /// The reactor whose connections gather what this thread sends; null: each send is written at once.
-    static CORK: Cell<*const Shared> = const { Cell::new(std::ptr::null()) };
+    /// The reactor whose connections gather what this thread sends, and since when; none: each send is written at once.
+    static CORK: Cell<(*const Shared, Option<Instant>)> = const { Cell::new((ptr::null(), None)) };
 }
 
 /// Lends this thread's scratch; a thread that is ending gets one of its own.
@@ -115,40 +135,41 @@ impl Connection {
     // What the session asks for, from any thread.
 
     /// The first `resume()`.
-    pub fn start(&self, client: &Arc<dyn Client>, tls: Result<Tls, UrlError>) {
+    pub fn start(&self, client: &dyn Client, tls: Result<Tls, UrlError>) {
         self.step(client, |loader, env| loader.start(env, tls));
         if self.inspect(|loader| loader.is_ended()) {
             return;
         }
-        if let Err(error) = self.shared.command(Command::Start(Arc::clone(client))) {
+        let Some(myself) = client.to_arc() else { return };
+        if let Err(error) = self.shared.command(Command::Start(myself)) {
             self.step(client, |loader, env| loader.fail(env, error));
         }
     }
 
     /// `send`.
-    pub fn send(&self, client: &Arc<dyn Client>, message: Message, handler: Completion<()>) {
+    pub fn send(&self, client: &dyn Client, message: Message, handler: Completion<()>) {
         let bytes = message.len();
         self.write(client, bytes, |loader, env| loader.send(env, message, handler));
     }
 
     /// `send_ping`.
-    pub fn send_ping(&self, client: &Arc<dyn Client>, handler: Completion<()>) {
+    pub fn send_ping(&self, client: &dyn Client, handler: Completion<()>) {
         self.write(client, 0, |loader, env| loader.send_ping(env, handler));
     }
 
     /// `cancel`.
-    pub fn cancel(&self, client: &Arc<dyn Client>) {
+    pub fn cancel(&self, client: &dyn Client) {
         self.change(client, |loader, env| loader.cancel(env));
     }
 
     /// `cancel_with`.
-    pub fn cancel_with(&self, client: &Arc<dyn Client>, code: CloseCode, reason: Option<&[u8]>) {
+    pub fn cancel_with(&self, client: &dyn Client, code: CloseCode, reason: Option<&[u8]>) {
         self.change(client, |loader, env| loader.cancel_with(env, code, reason));
     }
 
     /// `suspend` and `resume` of a task that was resumed before. `is_suspended` is asked when it is the caller's turn, so
     /// that of two threads the one that comes last does not undo what counts.
-    pub fn set_suspended(&self, client: &Arc<dyn Client>, is_suspended: impl Fn() -> bool) {
+    pub fn set_suspended(&self, client: &dyn Client, is_suspended: impl Fn() -> bool) {
         self.change(client, |loader, env| match is_suspended() {
             true => loader.suspend(env.now),
             false => loader.resume(env.now),
@@ -156,18 +177,18 @@ impl Connection {
     }
 
     /// The session takes messages again.
-    pub fn read_on(&self, client: &Arc<dyn Client>) {
+    pub fn read_on(&self, client: &dyn Client) {
         self.change(client, |loader, env| loader.set_reading(true, env.now));
     }
 
     /// The messages before the server's fault are told. What was sent for them goes out, then the task ends.
-    pub fn give_up(&self, client: &Arc<dyn Client>) {
+    pub fn give_up(&self, client: &dyn Client) {
         self.uncork(client);
         self.change(client, |loader, env| loader.give_up(env));
     }
 
     /// Everything is told; nothing has to be kept for this task.
-    pub fn end_is_told(&self, client: &Arc<dyn Client>) {
+    pub fn end_is_told(&self, client: &dyn Client) {
         self.change(client, |loader, _| loader.end_is_told());
     }
 
@@ -186,80 +207,94 @@ impl Connection {
     // How it is done.
 
     /// A change that the reactor has to look at: of deadlines, actions or reading.
-    fn change(&self, client: &Arc<dyn Client>, change: impl FnOnce(&mut Loader, &mut Env<'_>)) {
+    fn change(&self, client: &dyn Client, change: impl FnOnce(&mut Loader, &mut Env<'_>)) {
         self.step(client, change);
         if self.token() != NO_TOKEN {
-            self.shared.notify(Command::Update(Arc::clone(client)));
+            self.notify(client);
+        }
+    }
+
+    /// The reactor looks at the task.
+    fn notify(&self, client: &dyn Client) {
+        if let Some(client) = client.to_arc() {
+            self.shared.notify(Command::Update(client));
         }
     }
 
     /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
-    fn write(&self, client: &Arc<dyn Client>, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
-        if !self.is_corked() {
+    fn write(&self, client: &dyn Client, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
+        let Some(now) = self.corked_since() else {
             self.step(client, give);
             return;
-        }
+        };
         let (newly_corked, schedule) = with_scratch(|scratch| {
             let mut state = self.state.lock();
-            let now = Instant::now();
             let mut schedule = false;
             if state.loader.send_queue_is_full_for(bytes) {
                 // What the cork holds back is no reason to refuse a message.
-                state = self.flush(client, state, scratch, &mut schedule);
+                state = self.flush(client, state, scratch, now, &mut schedule);
             }
             give(&mut state.loader, &mut environment(scratch, now));
             if state.loader.buffered_amount() >= CORK_LIMIT {
-                state = self.flush(client, state, scratch, &mut schedule);
+                state = self.flush(client, state, scratch, now, &mut schedule);
             }
             let newly_corked = !std::mem::replace(&mut state.corked, true);
-            (newly_corked, tell(client, &mut state, scratch, now) | schedule)
+            (newly_corked, tell(client, &mut state, scratch) | schedule)
         });
-        if newly_corked {
-            self.shared.add_corked(Arc::clone(client));
+        if newly_corked && let Some(client) = client.to_arc() {
+            self.shared.add_corked(client);
         }
         self.schedule(client, schedule);
     }
 
-    /// Whether this thread runs callbacks, whose sends leave together.
-    fn is_corked(&self) -> bool {
-        CORK.try_with(|cork| std::ptr::eq(cork.get(), Arc::as_ptr(&self.shared))).unwrap_or(false)
+    /// Since when this thread runs callbacks, whose sends leave together, if it does. That is near enough to the time for
+    /// what only waits to be written.
+    fn corked_since(&self) -> Option<Instant> {
+        let (shared, since) = CORK.try_with(Cell::get).ok()?;
+        since.filter(|_| ptr::eq(shared, Arc::as_ptr(&self.shared)))
     }
 
     /// A step of the road; then what it has to say is written and told.
-    pub(super) fn step(&self, client: &Arc<dyn Client>, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
-        self.step_at(client, Instant::now(), step)
-    }
-
-    /// A step at a time that is known.
-    pub(super) fn step_at(
-        &self,
-        client: &Arc<dyn Client>,
-        now: Instant,
-        step: impl FnOnce(&mut Loader, &mut Env<'_>),
-    ) -> After {
-        let (after, schedule) = with_scratch(|scratch| {
-            let mut state = self.state.lock();
-            let mut schedule = false;
-            step(&mut state.loader, &mut environment(scratch, now));
-            if !state.corked {
-                state = self.flush(client, state, scratch, &mut schedule);
-            }
-            schedule |= tell(client, &mut state, scratch, now);
-            (After { deadline: state.loader.next_deadline(), finished: state.loader.is_finished() }, schedule)
-        });
+    pub(super) fn step(&self, client: &dyn Client, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
+        let (after, schedule) = self.step_at(client, Instant::now(), step);
         self.schedule(client, schedule);
         after
     }
 
-    fn schedule(&self, client: &Arc<dyn Client>, schedule: bool) {
-        if schedule {
+    /// A step at a time that is known. Whether the task's callbacks must be put on their queue, which is left to the caller.
+    pub(super) fn step_at(
+        &self,
+        client: &dyn Client,
+        now: Instant,
+        step: impl FnOnce(&mut Loader, &mut Env<'_>),
+    ) -> (After, bool) {
+        with_scratch(|scratch| {
+            let mut state = self.state.lock();
+            let mut schedule = false;
+            step(&mut state.loader, &mut environment(scratch, now));
+            if !state.corked {
+                state = self.flush(client, state, scratch, now, &mut schedule);
+            }
+            schedule |= tell(client, &mut state, scratch);
+            let deadline = state.loader.next_deadline();
+            let after = After {
+                finished: state.loader.is_finished(),
+                has_action: state.loader.has_action(),
+                deadline: deadline.filter(|deadline| state.armed.is_none_or(|armed| *deadline < armed)),
+            };
+            (after, schedule)
+        })
+    }
+
+    fn schedule(&self, client: &dyn Client, schedule: bool) {
+        if schedule && let Some(client) = client.to_arc() {
             self.shared.scheduled();
-            Arc::clone(client).schedule();
+            client.schedule(false);
         }
     }
 
     /// What gathered under a cork is written.
-    pub(super) fn uncork(&self, client: &Arc<dyn Client>) {
+    pub(super) fn uncork(&self, client: &dyn Client) {
         self.state.lock().corked = false;
         self.step(client, |_, _| {});
     }
@@ -269,29 +304,33 @@ impl Connection {
     /// The lock is let go while the kernel is called. Whoever comes meanwhile finds `writing` and leaves.
     fn flush<'a>(
         &'a self,
-        client: &Arc<dyn Client>,
+        client: &dyn Client,
         mut state: MutexGuard<'a, State>,
         scratch: &mut Scratch,
+        mut now: Instant,
         schedule: &mut bool,
     ) -> MutexGuard<'a, State> {
         if state.writing || state.blocked {
             return state;
         }
-        let Some(socket) = state.socket.clone() else { return state };
-        state.writing = true;
         let mut rounds = 0;
+        let Some(mut output) = state.loader.take_output(&mut environment(scratch, now)) else { return state };
+        let Some(socket) = state.socket.clone() else {
+            state.loader.give_back(&mut environment(scratch, now), output);
+            return state;
+        };
+        state.writing = true;
         loop {
-            let now = Instant::now();
-            let Some(mut output) = state.loader.take_output(&mut environment(scratch, now)) else { break };
             state.writable = false;
             // What happened up to here is told before what happens while the lock is let go.
-            *schedule |= tell(client, &mut state, scratch, now);
+            *schedule |= tell(client, &mut state, scratch);
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
-            let mut env = environment(scratch, Instant::now());
+            now = Instant::now();
+            let mut env = environment(scratch, now);
             state.loader.give_back(&mut env, output);
             // The end may have waited for these bytes: there are other deadlines now, or the socket is to be closed.
             if state.loader.has_action() || state.loader.is_ended() {
-                self.shared.notify(Command::Update(Arc::clone(client)));
+                self.notify(client);
             }
             match result {
                 Ok(()) => {}
@@ -303,25 +342,29 @@ impl Connection {
                 }
                 Err(error) => {
                     state.loader.write_failed(&mut env, error);
-                    self.shared.notify(Command::Update(Arc::clone(client)));
+                    self.notify(client);
                     break;
                 }
             }
             rounds += 1;
             if rounds == ROUNDS {
-                self.shared.notify(Command::Update(Arc::clone(client)));
+                self.notify(client);
                 break;
+            }
+            match state.loader.take_output(&mut env) {
+                Some(more) => output = more,
+                None => break,
             }
         }
         state.writing = false;
         state
     }
 
-    /// The socket is writable: whoever writes goes on, or the caller's next step does.
-    pub(super) fn set_writable(&self) {
+    /// The socket is writable: whoever writes goes on, or, where the result is true, the caller's next step does.
+    pub(super) fn set_writable(&self) -> bool {
         let mut state = self.state.lock();
-        state.blocked = false;
         state.writable = true;
+        std::mem::take(&mut state.blocked)
     }
 
     /// The road, for the reactor.
@@ -346,29 +389,34 @@ impl std::fmt::Debug for Connection {
 
 /// Tells the session what happened, under the lock, so that handlers keep the order of their calls. Whether the task's
 /// callbacks must be put on their queue, which is done without the lock.
-fn tell(client: &Arc<dyn Client>, state: &mut State, scratch: &mut Scratch, now: Instant) -> bool {
+fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     if scratch.events.is_empty() {
         return false;
     }
     let delivered = client.deliver(&mut scratch.events);
     scratch.events.clear();
     if !delivered.keep_reading {
-        state.loader.set_reading(false, now);
+        state.loader.set_reading(false, Instant::now());
     }
     delivered.schedule
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    Env { now, random: &mut scratch.random, plaintext: &mut scratch.plaintext, events: &mut scratch.events }
+    let Scratch { supply, spare, plaintext, events } = scratch;
+    Env { now, supply, spare, plaintext, events }
 }
 
-/// One system call for all that is given, again only where the kernel took a part of it.
+/// How many pieces of memory are written by one system call.
+const SLICES: usize = 32;
+
+/// One system call for all that is given, again only where there are many pieces, or the kernel took a part of it.
 fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
     while !output.is_empty() {
-        let mut slices = Vec::new();
-        output.slices(&mut slices);
+        let mut slices = [io::IoSlice::new(&[]); SLICES];
+        let count = output.slices(&mut slices);
+        let slices = slices.get(..count).unwrap_or_default();
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let result = match slices.as_slice() {
+        let result = match slices {
             [slice] => socket.write(slice),
             slices => write_vectored(socket, slices),
         };
@@ -410,12 +458,13 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 #[derive(Debug)]
 pub struct Cork {
     shared: Arc<Shared>,
-    before: *const Shared,
+    before: (*const Shared, Option<Instant>),
 }
 
 impl Cork {
     pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let before = CORK.try_with(|cork| cork.replace(Arc::as_ptr(shared))).unwrap_or(std::ptr::null());
+        let cork = (Arc::as_ptr(shared), Some(Instant::now()));
+        let before = CORK.try_with(|place| place.replace(cork)).unwrap_or((ptr::null(), None));
         Self { shared: Arc::clone(shared), before }
     }
 }

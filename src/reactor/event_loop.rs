@@ -30,6 +30,9 @@ const EVENTS: usize = 1024;
 /// How long a callback may hold back what it sent.
 const CORK_DELAY: Duration = Duration::from_millis(2);
 
+/// How many tasks wait to be put on their queue before it is woken.
+const SCHEDULE_AT: usize = 32;
+
 /// How often work that wants more is run before sockets have their turn.
 const WORK_ROUNDS: usize = 64;
 
@@ -43,6 +46,8 @@ pub(super) struct EventLoop {
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
     corked_since: Option<Instant>,
+    /// Tasks whose callbacks are to be put on their queue, together.
+    scheduled: Vec<Arc<dyn Client>>,
 }
 
 struct Entry {
@@ -67,6 +72,7 @@ impl EventLoop {
             ready: VecDeque::new(),
             buffer: Vec::new(),
             corked_since: None,
+            scheduled: Vec::new(),
         }
     }
 
@@ -91,8 +97,22 @@ impl EventLoop {
             self.run_commands();
             self.run_ready();
             self.run_timers();
+            self.schedule_all();
             self.run_work();
             self.watch_cork();
+        }
+    }
+
+    /// Puts on their queue the callbacks of the tasks that something happened to, with one wake-up for all.
+    fn schedule_all(&mut self) {
+        if self.scheduled.is_empty() {
+            return;
+        }
+        self.shared.scheduled();
+        let mut left = self.scheduled.len();
+        for client in self.scheduled.drain(..) {
+            left -= 1;
+            client.schedule(left > 0);
         }
     }
 
@@ -206,12 +226,13 @@ impl EventLoop {
                 event_loop.pump(token);
             });
         }
-        if writable {
-            entry.client.connection().set_writable();
-        }
+        let was_blocked = writable && entry.client.connection().set_writable();
         self.guarded(token, |event_loop| {
-            event_loop.read(token);
-            event_loop.settle(token);
+            // What is there to be read comes first: it says more of the end of a connection than a failed write.
+            let after = event_loop.read(token);
+            if after.as_ref().map_or(was_blocked, |after| !after.is_settled()) {
+                event_loop.settle(token);
+            }
         });
     }
 
@@ -243,73 +264,68 @@ impl EventLoop {
         self.step(token, |loader, env| loader.connect_failed(env, failure));
     }
 
-    /// Reads until the kernel has no more, the road wants no more, or others must have their turn.
-    fn read(&mut self, token: usize) {
+    /// Reads until the kernel has no more, the road wants no more, or others must have their turn. What the last step left
+    /// to be done, if there was one.
+    fn read(&mut self, token: usize) -> Option<After> {
+        let mut after = None;
         for _ in 0..READ_ROUNDS {
-            let Some(entry) = self.entries.get(token) else { return };
+            let entry = self.entries.get(token)?;
             if !entry.readable {
-                return;
+                return after;
             }
-            let client = Arc::clone(&entry.client);
             let (socket, payload) = {
-                let mut state = client.connection().lock();
-                let Some(socket) = state.socket.clone().filter(|_| state.loader.wants_read()) else { return };
+                let mut state = entry.client.connection().lock();
+                let Some(socket) = state.socket.clone().filter(|_| state.loader.wants_read()) else { return after };
                 (socket, state.loader.take_payload_buffer())
             };
-            let more = match payload {
+            let result = match payload {
                 Some(mut payload) => {
                     let result = receive(&socket, payload.space());
                     let full = matches!(&result, Ok(count) if *count == payload.space().len());
                     let count = result.as_ref().copied().unwrap_or(0);
-                    self.step(token, |loader, env| loader.payload_received(env, payload, count));
-                    self.received(token, result.map(|_| full))
+                    after = Some(self.step(token, |loader, env| loader.payload_received(env, payload, count)));
+                    result.map(|_| full)
                 }
                 None => {
                     let mut buffer = std::mem::take(&mut self.buffer);
                     buffer.resize(RECEIVE_BUFFER, 0);
                     let result = receive(&socket, &mut buffer);
                     if let Ok(count @ 1..) = result {
-                        self.step(token, |loader, env| loader.receive(env, buffer.get(..count).unwrap_or_default()));
+                        let bytes = buffer.get(..count).unwrap_or_default();
+                        after = Some(self.step(token, |loader, env| loader.receive(env, bytes)));
                     }
                     self.buffer = buffer;
-                    self.received(token, result.map(|count| count == RECEIVE_BUFFER))
+                    result.map(|count| count == RECEIVE_BUFFER)
                 }
             };
-            if !more {
-                return;
+            match result {
+                Ok(true) => {}
+                Ok(false) => {
+                    let entry = self.entries.get_mut(token)?;
+                    // A read that did not fill its room emptied the kernel's. On Unix that re-arms the edge by which
+                    // readiness is told, and one call more is saved; elsewhere only `WouldBlock` does.
+                    let drained = cfg!(unix) && !entry.read_closed;
+                    entry.readable = !drained;
+                    if drained {
+                        return after;
+                    }
+                }
+                Err(error) => return self.read_failed(token, error).or(after),
             }
         }
         let newly_queued = self.entries.get_mut(token).is_some_and(|entry| !std::mem::replace(&mut entry.queued, true));
         if newly_queued {
             self.ready.push_back(token);
         }
+        after
     }
 
-    /// What a read says of the socket; whether to read again at once. `Ok(true)`: it filled its room.
-    fn received(&mut self, token: usize, result: io::Result<bool>) -> bool {
-        let Some(entry) = self.entries.get_mut(token) else { return false };
-        match result {
-            Ok(true) => true,
-            Ok(false) => {
-                // A read that did not fill its room emptied the kernel's. On Unix that re-arms the edge by which
-                // readiness is told, and one call more is saved; elsewhere only `WouldBlock` does.
-                let drained = cfg!(unix) && !entry.read_closed;
-                entry.readable = !drained;
-                !drained
-            }
-            Err(error) => {
-                entry.readable = false;
-                match error.kind() {
-                    io::ErrorKind::WouldBlock => {}
-                    io::ErrorKind::UnexpectedEof => {
-                        self.step(token, |loader, env| loader.end_of_stream(env));
-                    }
-                    _ => {
-                        self.step(token, |loader, env| loader.read_failed(env, error));
-                    }
-                }
-                false
-            }
+    fn read_failed(&mut self, token: usize, error: io::Error) -> Option<After> {
+        self.entries.get_mut(token)?.readable = false;
+        match error.kind() {
+            io::ErrorKind::WouldBlock => None,
+            io::ErrorKind::UnexpectedEof => Some(self.step(token, |loader, env| loader.end_of_stream(env))),
+            _ => Some(self.step(token, |loader, env| loader.read_failed(env, error))),
         }
     }
 
@@ -373,15 +389,15 @@ impl EventLoop {
     /// What is left to write and to do; then the timers hold the connection's deadline, or an earlier moment. A connection
     /// that is done is let go.
     fn settle(&mut self, token: usize) {
-        self.step(token, |_, _| {});
-        self.run_actions(token);
-        let after = self.step(token, |_, _| {});
+        let mut after = self.step(token, |_, _| {});
+        if after.has_action {
+            self.run_actions(token);
+            after = self.step(token, |_, _| {});
+        }
         let Some(entry) = self.entries.get(token) else { return };
         let connection = entry.client.connection();
-        let mut state = connection.lock();
         if after.finished {
-            let armed = state.armed.take();
-            drop(state);
+            let armed = connection.lock().armed.take();
             connection.set_token(None);
             if let Some(deadline) = armed {
                 self.timers.remove(&(deadline, token));
@@ -391,19 +407,23 @@ impl EventLoop {
             return;
         }
         let Some(deadline) = after.deadline else { return };
-        if state.armed.is_none_or(|armed| deadline < armed) {
-            if let Some(armed) = state.armed.replace(deadline) {
-                self.timers.remove(&(armed, token));
-            }
-            self.timers.insert((deadline, token));
+        if let Some(armed) = connection.lock().armed.replace(deadline) {
+            self.timers.remove(&(armed, token));
         }
+        self.timers.insert((deadline, token));
     }
 
-    fn step(&self, token: usize, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
-        match self.entries.get(token) {
-            Some(entry) => entry.client.connection().step(&entry.client, step),
-            None => After { deadline: None, finished: false },
+    /// A step of a task's road. Its callbacks are put on their queue when this turn of the loop ends.
+    fn step(&mut self, token: usize, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
+        let Some(entry) = self.entries.get(token) else { return After::default() };
+        let (after, schedule) = entry.client.connection().step_at(&*entry.client, Instant::now(), step);
+        if schedule {
+            self.scheduled.push(Arc::clone(&entry.client));
+            if self.scheduled.len() >= SCHEDULE_AT {
+                self.schedule_all();
+            }
         }
+        after
     }
 
     /// A defect that shows in one task fails that task, not the session.
@@ -431,6 +451,7 @@ impl EventLoop {
                 event_loop.pump(token);
             });
         }
+        self.schedule_all();
         self.run_work();
         self.shared.inbox.lock().waker = None;
     }

@@ -184,7 +184,7 @@ impl Shared {
     fn uncork(&self) {
         let corked = std::mem::take(&mut *self.corked.lock());
         for client in corked {
-            client.connection().uncork(&client);
+            client.connection().uncork(&*client);
         }
     }
 }

@@ -8,6 +8,7 @@ mod delegate;
 mod operation_queue;
 mod task;
 mod task_future;
+mod turn;
 mod url_session;
 mod web_socket_task;
 

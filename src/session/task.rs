@@ -3,6 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -11,12 +12,9 @@ use super::delegate::{Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{CloseCode, HttpUrlResponse, Message, UrlError, UrlRequest};
-use crate::loader::{Callback, Completion, Event, Mailbox};
+use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::loader::{Callback, Event, Mailbox};
 use crate::reactor::{Client, Connection, Delivered, Work};
-
-/// How many callbacks of a task run before others of the queue have their turn.
-const BATCH: usize = 128;
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
 ///
@@ -187,6 +185,12 @@ pub(super) struct TaskShared {
     pub(super) session: Arc<SessionShared>,
     pub(super) connection: Connection,
     pub(super) desk: Mutex<Desk>,
+    /// Something happened that a turn which has taken messages out of the mailbox must know of.
+    pub(super) disturbed: AtomicBool,
+    /// Receives wait in the mailbox; one that is asked for now stands behind them.
+    pub(super) receives_wait: AtomicBool,
+    /// How many callbacks a turn has taken out of the mailbox and not begun.
+    pub(super) in_hand: AtomicUsize,
     myself: Weak<Self>,
 }
 
@@ -266,6 +270,11 @@ impl Desk {
         self.scheduled |= must;
         must
     }
+
+    /// A turn is over, and more is to be run or not.
+    pub(super) fn set_scheduled(&mut self, scheduled: bool) {
+        self.scheduled = scheduled;
+    }
 }
 
 impl TaskShared {
@@ -287,13 +296,11 @@ impl TaskShared {
                 extras: flaw.map(|flaw| Box::new(Extras { flaw: Some(flaw), ..Extras::default() })),
                 scheduled: false,
             }),
+            disturbed: AtomicBool::new(false),
+            receives_wait: AtomicBool::new(false),
+            in_hand: AtomicUsize::new(0),
             myself: myself.clone(),
         })
-    }
-
-    /// The task as the reactor sees it.
-    pub(super) fn client(&self) -> Option<Arc<dyn Client>> {
-        self.myself.upgrade().map(|task| task as Arc<dyn Client>)
     }
 
     fn request(&self) -> Arc<UrlRequest> {
@@ -314,14 +321,13 @@ impl TaskShared {
             let first = !std::mem::replace(&mut life.started, true);
             (first, life.late, desk.extras.as_ref().and_then(|extras| extras.flaw.clone()))
         };
-        let Some(client) = self.client() else { return };
         if !first {
-            self.connection.set_suspended(&client, || self.is_suspended());
+            self.connection.set_suspended(self, || self.is_suspended());
         } else if late {
-            self.connection.cancel(&client);
+            self.connection.cancel(self);
         } else {
             let tls = flaw.map_or_else(|| self.session.tls(&self.request().url), Err);
-            self.connection.start(&client, tls);
+            self.connection.start(self, tls);
         }
     }
 
@@ -335,8 +341,8 @@ impl TaskShared {
             life.suspensions = life.suspensions.saturating_add(1);
             life.started && life.suspensions == 1
         };
-        if let (true, Some(client)) = (pause, self.client()) {
-            self.connection.set_suspended(&client, || self.is_suspended());
+        if pause {
+            self.connection.set_suspended(self, || self.is_suspended());
         }
     }
 
@@ -344,18 +350,30 @@ impl TaskShared {
         self.desk.lock().life.suspensions > 0
     }
 
-    pub(super) fn cancel(&self, cancel: impl FnOnce(&Connection, &Arc<dyn Client>)) {
+    pub(super) fn cancel(&self, cancel: impl FnOnce(&Connection, &dyn Client)) {
         self.desk.lock().life.cancelled = true;
-        if let Some(client) = self.client() {
-            cancel(&self.connection, &client);
+        cancel(&self.connection, self);
+    }
+
+    /// A receive waits for its message. Inside a callback of this task, the turn that runs it may keep it.
+    pub(super) fn receive(&self, handler: Completion<Message>) {
+        if let Err(handler) = self.keep(handler) {
+            self.receive_with(|_| handler);
         }
     }
 
     /// A receive waits; its number, which its handler may know.
-    pub(super) fn receive(&self, handler: impl FnOnce(u64) -> Completion<Message>) -> u64 {
+    pub(super) fn receive_with(&self, handler: impl FnOnce(u64) -> Completion<Message>) -> u64 {
+        let earlier = self.take_kept();
         let (number, schedule) = {
             let mut desk = self.desk.lock();
-            (desk.mailbox.receive(handler), desk.must_schedule())
+            if let Some(earlier) = earlier {
+                desk.mailbox.receive_first(earlier);
+            }
+            let number = desk.mailbox.receive(handler);
+            self.receives_wait.store(true, Ordering::Release);
+            self.disturbed.store(true, Ordering::Release);
+            (number, desk.must_schedule())
         };
         self.schedule_if(schedule);
         number
@@ -372,6 +390,7 @@ impl TaskShared {
         let schedule = {
             let mut desk = self.desk.lock();
             desk.mailbox.give_back(receive, message);
+            self.disturbed.store(true, Ordering::Release);
             desk.must_schedule()
         };
         self.schedule_if(schedule);
@@ -388,51 +407,23 @@ impl TaskShared {
         self.read_on_if(read_on);
     }
 
-    fn read_on_if(&self, read_on: bool) {
-        if let (true, Some(client)) = (read_on, self.client()) {
-            self.connection.read_on(&client);
+    pub(super) fn read_on_if(&self, read_on: bool) {
+        if read_on {
+            self.connection.read_on(self);
         }
     }
 
     fn schedule_if(&self, schedule: bool) {
         if let (true, Some(task)) = (schedule, self.myself.upgrade()) {
-            Client::schedule(task);
+            Client::schedule(task, false);
         }
-    }
-
-    /// Runs callbacks until there are no more, or others must have their turn.
-    fn run_callbacks(&self) -> LaneRun {
-        let mut ran = 0;
-        let cork = self.session.reactor.cork();
-        while ran < BATCH {
-            // A callback that suspends its queue is the last for now.
-            if ran > 0 && self.session.queue.is_suspended() {
-                break;
-            }
-            let (callback, read_on) = {
-                let mut desk = self.desk.lock();
-                (desk.mailbox.next(), desk.mailbox.must_read_on())
-            };
-            self.read_on_if(read_on);
-            let Some(callback) = callback else { break };
-            self.call(callback);
-            ran += 1;
-        }
-        drop(cork);
-        let mut desk = self.desk.lock();
-        desk.scheduled = desk.mailbox.has_next();
-        LaneRun { ran, again: desk.scheduled }
     }
 
     /// The one place where what happened becomes a call of user code.
-    fn call(&self, callback: Callback) {
+    pub(super) fn call(&self, callback: Callback) {
         match callback {
             Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..) => answer(callback),
-            Callback::Fault => {
-                if let Some(client) = self.client() {
-                    self.connection.give_up(&client);
-                }
-            }
+            Callback::Fault => self.connection.give_up(self),
             Callback::Informational(response) => {
                 self.tell(Method::DidReceiveInformationalResponse, |delegate, session, task| {
                     delegate.did_receive_informational_response(session, task, &response);
@@ -479,9 +470,7 @@ impl TaskShared {
     fn completed(&self) {
         let delegate = self.desk.lock().extras.as_mut().and_then(|extras| extras.delegate.take());
         guarded(|| drop(delegate));
-        if let Some(client) = self.client() {
-            self.connection.end_is_told(&client);
-        }
+        self.connection.end_is_told(self);
         self.session.ended(self.identifier);
     }
 }
@@ -503,13 +492,20 @@ impl Client for TaskShared {
                 Event::UnreadDue if desk.scheduled => continue,
                 _ => {}
             }
+            if !matches!(event, Event::Message(_)) {
+                self.disturbed.store(true, Ordering::Release);
+            }
             desk.mailbox.deliver(event);
         }
         Delivered { keep_reading: desk.mailbox.may_read_on(), schedule: desk.must_schedule() }
     }
 
-    fn schedule(self: Arc<Self>) {
-        Arc::clone(&self.session).enqueue(self);
+    fn to_arc(&self) -> Option<Arc<dyn Client>> {
+        self.myself.upgrade().map(|task| task as Arc<dyn Client>)
+    }
+
+    fn schedule(self: Arc<Self>, more: bool) {
+        Arc::clone(&self.session).enqueue(self, more);
     }
 }
 
@@ -519,14 +515,14 @@ impl Lane for TaskShared {
     }
 
     fn waiting(&self) -> usize {
-        self.desk.lock().mailbox.waiting()
+        self.desk.lock().mailbox.waiting() + self.in_hand.load(Ordering::Relaxed)
     }
 }
 
 impl Work for TaskShared {
     fn run(self: Arc<Self>) {
         if self.run_callbacks().again {
-            Client::schedule(self);
+            Client::schedule(self, false);
         }
     }
 }
@@ -550,8 +546,8 @@ impl Drop for TaskShared {
 /// Calls the completion handler of a send, a receive or a ping; of anything else there is none.
 pub(super) fn answer(callback: Callback) {
     match callback {
-        Callback::Sent(handler, result) | Callback::Pong(handler, result) => guarded(|| handler(result)),
-        Callback::Received(receive, result) => guarded(|| (receive.handler)(result)),
+        Callback::Sent(handler, result) | Callback::Pong(handler, result) => guarded(|| handler.call(result)),
+        Callback::Received(receive, result) => guarded(|| receive.handler.call(result)),
         _ => {}
     }
 }

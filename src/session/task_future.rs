@@ -9,8 +9,7 @@ use std::task::{Context, Poll, Waker};
 use parking_lot::Mutex;
 
 use super::task::TaskShared;
-use crate::foundation::{Message, UrlError};
-use crate::loader::Completion;
+use crate::foundation::{Completion, Message, UrlError};
 
 /// The result of [`send_async`](crate::WebSocketTask::send_async), [`receive_async`](crate::WebSocketTask::receive_async) or
 /// [`send_ping_async`](crate::WebSocketTask::send_ping_async).
@@ -38,7 +37,7 @@ impl<T: Send + 'static> TaskFuture<T> {
     pub(super) fn new(ask: impl FnOnce(Completion<T>)) -> Self {
         let slot = Arc::new(Mutex::new(Slot::Waiting(None)));
         let answered = Arc::clone(&slot);
-        ask(Box::new(move |result| {
+        ask(Completion::new(move |result| {
             complete(&answered, result);
         }));
         Self { slot, receive: None, give_back: |_, _, _| {} }
@@ -50,8 +49,8 @@ impl TaskFuture<Message> {
         let slot = Arc::new(Mutex::new(Slot::Waiting(None)));
         let answered = Arc::clone(&slot);
         let owner = Arc::downgrade(task);
-        let number = task.receive(move |number| {
-            Box::new(move |result| {
+        let number = task.receive_with(move |number| {
+            Completion::new(move |result| {
                 if let (Some(Ok(message)), Some(task)) = (complete(&answered, result), owner.upgrade()) {
                     task.give_back(number, message);
                 }

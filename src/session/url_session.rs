@@ -391,16 +391,16 @@ impl SessionShared {
             !std::mem::replace(&mut state.scheduled, true)
         };
         if let (true, Some(session)) = (schedule, self.myself.upgrade()) {
-            session.enqueue(Arc::clone(&self.announcements));
+            session.enqueue(Arc::clone(&self.announcements), false);
         }
     }
 
     /// Puts callbacks on the delegate queue; those of an immediate queue go to the reactor, unless it is suspended.
-    pub(super) fn enqueue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>) {
+    pub(super) fn enqueue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>, more: bool) {
         if !self.queue.is_immediate() {
-            self.queue.schedule(callbacks);
+            self.queue.schedule(callbacks, more);
         } else if self.queue.is_suspended() {
-            self.queue.clone().schedule(Arc::new(Held { session: self, work: callbacks }));
+            self.queue.clone().schedule(Arc::new(Held { session: self, work: callbacks }), more);
         } else {
             self.reactor.post(callbacks);
         }
@@ -452,7 +452,7 @@ impl Work for Announcements {
     fn run(self: Arc<Self>) {
         let session = self.session.upgrade();
         if let (true, Some(session)) = (self.run_one().again, session) {
-            session.enqueue(self);
+            session.enqueue(self, false);
         }
     }
 }

@@ -5,7 +5,7 @@ use std::ops::Deref;
 
 use super::task::SessionTask;
 use super::task_future::TaskFuture;
-use crate::foundation::{CloseCode, Message, UrlError};
+use crate::foundation::{CloseCode, Completion, Message, UrlError};
 
 /// `URLSessionWebSocketTask`: a WebSocket. Made by [`UrlSession::web_socket_task`](crate::UrlSession::web_socket_task),
 /// suspended; [`resume`](SessionTask::resume) starts it.
@@ -37,25 +37,19 @@ impl WebSocketTask {
         message: impl Into<Message>,
         completion_handler: impl FnOnce(Result<(), UrlError>) + Send + 'static,
     ) {
-        let shared = &self.task.shared;
-        if let Some(client) = shared.client() {
-            shared.connection.send(&client, message.into(), Box::new(completion_handler));
-        }
+        self.send_message(message.into(), Completion::new(completion_handler));
     }
 
     /// `receive(completionHandler:)`: takes one whole message, all its fragments joined, in order. Several receives may wait.
     ///
     /// Without a waiting receive the task reads ahead up to one `maximum_message_size` and then stops reading the socket.
     pub fn receive(&self, completion_handler: impl FnOnce(Result<Message, UrlError>) + Send + 'static) {
-        self.task.shared.receive(|_| Box::new(completion_handler));
+        self.task.shared.receive(Completion::new(completion_handler));
     }
 
     /// `sendPing(pongReceiveHandler:)`: sends a ping; the handler is called when its pong came, in the order of the pings.
     pub fn send_ping(&self, pong_receive_handler: impl FnOnce(Result<(), UrlError>) + Send + 'static) {
-        let shared = &self.task.shared;
-        if let Some(client) = shared.client() {
-            shared.connection.send_ping(&client, Box::new(pong_receive_handler));
-        }
+        self.ping(Completion::new(pong_receive_handler));
     }
 
     /// `cancel(with:reason:)`: sends what `send` took before, then a Close frame with `close_code` and `reason`, and waits for
@@ -93,7 +87,7 @@ impl WebSocketTask {
 
     /// `send(_:) async throws`. The message is sent now, not when the future is first polled; no runtime is needed.
     pub fn send_async(&self, message: impl Into<Message>) -> TaskFuture<()> {
-        TaskFuture::new(|handler| self.send(message, handler))
+        TaskFuture::new(|handler| self.send_message(message.into(), handler))
     }
 
     /// `receive() async throws`. The receive waits from now on. Dropping the future loses no message: the next receive
@@ -104,12 +98,22 @@ impl WebSocketTask {
 
     /// `sendPing() async throws`. The ping is sent now, not when the future is first polled.
     pub fn send_ping_async(&self) -> TaskFuture<()> {
-        TaskFuture::new(|handler| self.send_ping(handler))
+        TaskFuture::new(|handler| self.ping(handler))
     }
 
     /// Beyond Apple: payload bytes that were given to [`send`](Self::send) and not yet to the kernel.
     pub fn buffered_amount(&self) -> usize {
         self.task.shared.connection.inspect(|loader| loader.buffered_amount())
+    }
+
+    fn send_message(&self, message: Message, handler: Completion<()>) {
+        let shared = &self.task.shared;
+        shared.connection.send(&**shared, message, handler);
+    }
+
+    fn ping(&self, handler: Completion<()>) {
+        let shared = &self.task.shared;
+        shared.connection.send_ping(&**shared, handler);
     }
 }
 

@@ -16,6 +16,7 @@
 //! | `decoder` | frames in, messages out |
 //! | `outgoing` | messages in, frames out; who overtakes whom |
 //! | `output` | the frames of one write |
+//! | `supply` | mask keys, and memory that is used again |
 //! | `violation` | what a peer did that ends the connection (§7.1.7) |
 //!
 //! Nothing here knows of time, of the opening handshake, or of when the closing handshake is over.
@@ -26,6 +27,7 @@ mod mask;
 mod outgoing;
 mod output;
 mod payload;
+mod supply;
 mod utf8;
 mod violation;
 
@@ -33,4 +35,5 @@ pub use decoder::{Decoder, Incoming, PayloadBuffer};
 pub use frame::cut_reason;
 pub use outgoing::Outgoing;
 pub use output::Output;
+pub use supply::Supply;
 pub use violation::{Violation, ViolationKind};

@@ -6,16 +6,12 @@ use std::fmt;
 use std::mem;
 
 use super::frame::{self, CONTROL_PAYLOAD, Opcode};
-use super::output::{FrameKind, Frames, LongMessage, Output, Part};
-use crate::foundation::{CloseCode, Message, Random};
+use super::output::{CHUNK, FrameKind, Frames, LongMessage, Output, Part};
+use super::supply::Supply;
+use crate::foundation::{CloseCode, Message};
 
 /// From this length on a message stays in its own memory. A shorter one is copied in among its neighbours.
 const LONG: usize = 16 * 1024;
-/// Short messages share a buffer of this size.
-const CHUNK: usize = 64 * 1024;
-/// A frame that does not fit in what is left of the buffer begins the next one, if it is no longer than this: so no frame
-/// wastes more than 16 bytes of memory. The buffer grows by exactly what a longer one needs.
-const SMALL: usize = 1024;
 /// How many pongs wait to be written before it is a flood.
 const PONGS: usize = 16;
 
@@ -77,7 +73,7 @@ impl Queue {
 impl Outgoing {
     /// A message. Returns the position of its end among the data: the message is written once [`written`](Self::written)
     /// reaches that. Behind a Close the message is dropped, and the position is one that is never reached.
-    pub fn push(&mut self, message: Message, random: &mut Random) -> u64 {
+    pub fn push(&mut self, message: Message, supply: &mut Supply) -> u64 {
         if !matches!(self.closing(), Closing::NotAsked) {
             return u64::MAX;
         }
@@ -86,7 +82,7 @@ impl Outgoing {
             Message::String(payload) => (Opcode::Text, payload.into_bytes()),
         };
         if payload.len() < LONG {
-            self.push_frame(opcode, &payload, random);
+            self.push_frame(opcode, &payload, supply);
         } else {
             self.pushed += LongMessage::size(payload.len());
             self.end_tail();
@@ -96,9 +92,9 @@ impl Outgoing {
     }
 
     /// A ping in line with the messages. Its payload has at most 125 bytes (more is cut off).
-    pub fn ping(&mut self, payload: &[u8], random: &mut Random) {
+    pub fn ping(&mut self, payload: &[u8], supply: &mut Supply) {
         if matches!(self.closing(), Closing::NotAsked) {
-            self.push_frame(Opcode::Ping, cut_control(payload), random);
+            self.push_frame(Opcode::Ping, cut_control(payload), supply);
         }
     }
 
@@ -146,33 +142,43 @@ impl Outgoing {
     /// where nothing waits.
     ///
     /// In this order: what was begun, the control frames that overtake, then messages as they were pushed.
-    pub fn take(&mut self, budget: usize, random: &mut Random) -> Option<Output> {
+    pub fn take(&mut self, budget: usize, supply: &mut Supply) -> Option<Output> {
         if self.is_out {
             return None;
         }
-        let mut output = Output::default();
-        self.gather(&mut output, budget, random);
+        if self.is_empty() {
+            return None;
+        }
+        let mut output = Output::new(supply.take_room());
+        self.gather(&mut output, budget, supply);
         self.release();
         self.is_out = !output.is_empty();
-        self.is_out.then_some(output)
+        if self.is_out {
+            return Some(output);
+        }
+        supply.put_room(output.into_parts().1);
+        None
     }
 
     /// Gives back what was taken. What is left of it leaves first the next time; what of it has not begun to leave is
     /// treated as if it had never been taken.
-    pub fn give_back(&mut self, mut output: Output) {
+    pub fn give_back(&mut self, mut output: Output, supply: &mut Supply) {
         self.is_out = false;
         self.written += output.data_written;
         if output.close_written {
             // Nothing follows a Close: §5.5.1.
             self.drop_all(Closing::Written);
-            return;
+            return supply.put_room(output.into_parts().1);
         }
         if let Some(message) = output.unfinished.take() {
             self.queue().parts.push_front(Part::Long(message));
         }
-        for part in output.into_parts_reversed() {
+        let (mut parts, mut room) = output.into_parts();
+        while let Some(part) = parts.pop_back() {
             self.take_back(part);
         }
+        room.keep_parts(parts);
+        supply.put_room(room);
         if let Some(queue) = &mut self.queue {
             queue.flooded &= !queue.pongs.is_empty();
         }
@@ -214,44 +220,40 @@ impl Outgoing {
         self.queue.get_or_insert_default()
     }
 
-    fn push_frame(&mut self, opcode: Opcode, payload: &[u8], random: &mut Random) {
+    fn push_frame(&mut self, opcode: Opcode, payload: &[u8], supply: &mut Supply) {
         let size = frame::frame_size(payload.len());
-        self.reserve(size);
-        frame::append_frame(&mut self.tail, opcode, payload, random.mask_key());
-        self.pushed += size as u64;
-    }
-
-    /// Room for a frame of `size` bytes behind the tail. It doubles while it is small, so that a few messages cost little.
-    #[inline]
-    fn reserve(&mut self, size: usize) {
-        let length = self.tail.len();
-        if self.tail.capacity() - length >= size {
-            return;
-        }
-        if length + size > CHUNK && (size <= SMALL || length >= CHUNK) {
+        if self.tail.len() + size > CHUNK {
             self.end_tail();
-            // What fills one buffer fills another.
+            self.tail = supply.chunk();
+            // What filled one buffer fills another.
             self.tail.reserve_exact(CHUNK);
-        } else {
-            let capacity = (2 * length).clamp((length + size).min(CHUNK), CHUNK).max(length + size);
+        }
+        if self.tail.capacity() == 0 {
+            self.tail = supply.chunk();
+        }
+        let length = self.tail.len();
+        if self.tail.capacity() - length < size {
+            // A few messages cost little, and many no more than they fill.
+            let capacity = (2 * length).clamp(length + size, CHUNK);
             self.tail.reserve_exact(capacity - length);
         }
+        frame::append_frame(&mut self.tail, opcode, payload, supply.random.mask_key());
+        self.pushed += size as u64;
     }
 
     /// Makes a part of the tail, so that something can stand behind it.
     fn end_tail(&mut self) {
-        if let Some(part) = self.take_tail() {
-            self.queue().parts.push_back(part);
+        if let Some(tail) = self.take_tail() {
+            self.queue().parts.push_back(tail);
         }
     }
 
     fn take_tail(&mut self) -> Option<Part> {
-        let is_empty = self.tail.is_empty();
         let bytes = mem::take(&mut self.tail);
-        (!is_empty).then_some(Part::Frames(Frames { bytes, written: 0, kind: FrameKind::Data }))
+        (!bytes.is_empty()).then_some(Part::Frames(Frames { bytes, written: 0, kind: FrameKind::Data }))
     }
 
-    fn gather(&mut self, output: &mut Output, budget: usize, random: &mut Random) {
+    fn gather(&mut self, output: &mut Output, budget: usize, supply: &mut Supply) {
         let Some(queue) = &mut self.queue else {
             if let Some(part) = self.take_tail() {
                 output.push(part);
@@ -266,25 +268,25 @@ impl Outgoing {
             output.push(begun);
         }
         for payload in mem::take(&mut queue.pongs) {
-            output.push(control(FrameKind::Pong, &payload, random));
+            output.push(control(FrameKind::Pong, &payload, supply));
         }
         if let Some(payload) = queue.urgent_ping.take() {
-            output.push(control(FrameKind::Ping, &payload, random));
+            output.push(control(FrameKind::Ping, &payload, supply));
         }
         if let Closing::Now(payload) = &queue.closing {
-            output.push(control(FrameKind::Close, payload, random));
+            output.push(control(FrameKind::Close, payload, supply));
             return;
         }
         while may_follow && (output.len() < budget || output.is_empty()) {
             let next = self.queue.as_mut().and_then(|queue| queue.parts.pop_front());
             let Some(mut part) = next.or_else(|| self.take_tail()) else {
                 if let Closing::AfterMessages(payload) = self.closing() {
-                    output.push(control(FrameKind::Close, payload, random));
+                    output.push(control(FrameKind::Close, payload, supply));
                 }
                 return;
             };
             if let Part::Long(message) = &mut part {
-                message.prepare(random);
+                message.prepare(&mut supply.random);
                 // The rest of the message is in its memory, which is out with this fragment.
                 may_follow = message.is_last_fragment();
             }
@@ -365,14 +367,14 @@ fn cut_control(payload: &[u8]) -> &[u8] {
 }
 
 /// A part of one control frame.
-fn control(kind: FrameKind, payload: &[u8], random: &mut Random) -> Part {
+fn control(kind: FrameKind, payload: &[u8], supply: &mut Supply) -> Part {
     let opcode = match kind {
         FrameKind::Pong => Opcode::Pong,
         FrameKind::Close => Opcode::Close,
         FrameKind::Data | FrameKind::Ping => Opcode::Ping,
     };
     let mut bytes = Vec::new();
-    frame::append_frame(&mut bytes, opcode, payload, random.mask_key());
+    frame::append_frame(&mut bytes, opcode, payload, supply.random.mask_key());
     Part::Frames(Frames { bytes, written: 0, kind })
 }
 

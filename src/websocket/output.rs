@@ -6,20 +6,20 @@ use std::fmt;
 
 use super::frame::{self, EncodedHeader, Opcode};
 use super::mask;
+use super::supply::Room;
 use crate::foundation::Random;
 
 /// How much of a long message goes into one frame, so that control frames can go between the frames.
 pub const FRAGMENT: usize = 1024 * 1024;
+/// Short messages share a buffer up to this length.
+pub const CHUNK: usize = 64 * 1024;
 
 /// Frames on their way to the socket: taken from an [`Outgoing`](super::Outgoing), written as far as the socket goes, and
 /// given back.
 #[derive(Default)]
 pub struct Output {
-    /// The first of the parts; most outputs have no other. Each has bytes left to write, and only the first may have been
-    /// begun.
-    first: Option<Part>,
-    /// The parts behind it.
-    rest: VecDeque<Part>,
+    /// Each has bytes left to write. Only the first may have been begun.
+    parts: VecDeque<Part>,
     len: usize,
     /// How many bytes of messages were written.
     pub(super) data_written: u64,
@@ -27,17 +27,19 @@ pub struct Output {
     pub(super) unfinished: Option<LongMessage>,
     /// Whether all of a Close was written.
     pub(super) close_written: bool,
+    /// The memory that the next frames will use.
+    room: Room,
 }
 
 impl Output {
     /// What is left to write, in order, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.first.iter().chain(&self.rest).flat_map(Part::slices).filter(|slice| !slice.is_empty())
+        self.parts.iter().flat_map(Part::slices).filter(|slice| !slice.is_empty())
     }
 
     /// The first `written` bytes of what was left are written.
     pub fn advance(&mut self, mut written: usize) {
-        while let Some(part) = &mut self.first {
+        while let Some(part) = self.parts.front_mut() {
             let count = written.min(part.len());
             written -= count;
             self.len -= count;
@@ -48,10 +50,11 @@ impl Output {
             if part.len() > 0 {
                 return;
             }
-            match std::mem::replace(&mut self.first, self.rest.pop_front()) {
+            match self.parts.pop_front() {
                 Some(Part::Long(message)) => self.unfinished = message.without_fragment(),
                 Some(Part::Frames(Frames { kind: FrameKind::Close, .. })) => self.close_written = true,
-                _ => {}
+                Some(Part::Frames(frames)) => self.room.keep_chunk(frames.bytes, CHUNK),
+                None => {}
             }
         }
     }
@@ -68,16 +71,16 @@ impl Output {
 
     pub(super) fn push(&mut self, part: Part) {
         self.len += part.len();
-        if self.first.is_none() {
-            self.first = Some(part);
-        } else {
-            self.rest.push_back(part);
-        }
+        self.parts.push_back(part);
     }
 
-    /// The parts, the last first.
-    pub(super) fn into_parts_reversed(self) -> impl Iterator<Item = Part> {
-        self.rest.into_iter().rev().chain(self.first)
+    pub(super) fn new(mut room: Room) -> Self {
+        Self { parts: room.parts(), room, ..Self::default() }
+    }
+
+    /// What has not been written, and the memory that is free.
+    pub(super) fn into_parts(self) -> (VecDeque<Part>, Room) {
+        (self.parts, self.room)
     }
 }
 
@@ -86,7 +89,7 @@ impl fmt::Debug for Output {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Output")
-            .field("parts", &(usize::from(self.first.is_some()) + self.rest.len()))
+            .field("parts", &self.parts.len())
             .field("len", &self.len)
             .finish_non_exhaustive()
     }

@@ -54,17 +54,19 @@ pub struct Handlers {
     log: Log,
 }
 
-pub type Handler<T> = Box<dyn FnOnce(Result<T, UrlError>) + Send>;
+pub use urlsession::internals::Completion as Handler;
 
 impl Handlers {
     pub fn unit(&self, kind: Kind, index: usize) -> Handler<()> {
         let token = self.token(kind, index);
-        Box::new(move |result| token.call(result.map_or_else(Outcome::Failed, |()| Outcome::Done(None))))
+        Handler::new(move |result: Result<(), UrlError>| {
+            token.call(result.map_or_else(Outcome::Failed, |()| Outcome::Done(None)))
+        })
     }
 
     pub fn message(&self, index: usize) -> Handler<Message> {
         let token = self.token(Kind::Receive, index);
-        Box::new(move |result| {
+        Handler::new(move |result: Result<Message, UrlError>| {
             token.call(result.map_or_else(Outcome::Failed, |message| Outcome::Done(Some(plain(message)))));
         })
     }

@@ -262,8 +262,11 @@ impl Model {
     }
 
     /// The task ends; whether that follows from what happened.
-    pub fn end(&mut self, row: Row, cause: Cause, peer: &Peer, plan: &Plan) {
+    pub fn end(&mut self, row: Row, cause: Cause, peer: &Peer, plan: &Plan, seen: Option<&[Plain]>) {
         assert!(self.ended.is_none(), "the end is told once");
+        if let Some(seen) = seen {
+            assert_eq!(self.sends_good, seen.len(), "what is with the kernel was sent");
+        }
         let mut expected: Vec<(Row, Cause)> = Vec::new();
         if cause == Cause::GivenBack {
             expected.append(&mut self.pending);

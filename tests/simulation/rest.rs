@@ -15,6 +15,15 @@ impl World {
     pub fn check_rest(&self) {
         let model = &self.model;
         let network = &self.network;
+        let read = self.connected
+            && network.down.is_empty()
+            && network.down.end().is_none()
+            && !network.down.is_black_hole()
+            && !model.suspended;
+        if read && self.peer.is_open && self.peer.fatal.is_some() && (model.reading || model.closing.is_some()) {
+            let known = model.ended.is_some() || model.fault.is_some();
+            assert!(known, "the client read what ends the task, and goes on: {:?}", self.peer.fatal);
+        }
         let at_rest = self.connected
             && model.opened
             && model.ended.is_none()

@@ -12,7 +12,9 @@ use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
-use urlsession::internals::{Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings};
+use urlsession::internals::{
+    Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings, Spare, Supply,
+};
 use urlsession::{SessionConfiguration, Url, UrlError, UrlRequest, WebSocketOptions};
 
 use crate::calls::{Handlers, Kind, Outcome, message, plain};
@@ -46,7 +48,8 @@ pub struct World {
     pub trace: Trace,
     pub loader: Loader,
     pub mailbox: Mailbox,
-    random: Random,
+    supply: Supply,
+    spare: Spare,
     plaintext: Vec<u8>,
     pub network: Network,
     pub peer: Peer,
@@ -139,7 +142,8 @@ impl World {
             rng,
             trace,
             mailbox,
-            random: Random::new(move |pool| bytes.fill(pool)),
+            supply: Supply::new(Random::new(move |pool| bytes.fill(pool))),
+            spare: Spare::default(),
             plaintext: Vec::new(),
             network,
             handlers: Handlers::default(),
@@ -186,8 +190,8 @@ impl World {
         self.cause = cause;
         let mut events = Vec::new();
         let now = self.instant();
-        let Self { loader, random, plaintext, .. } = self;
-        let result = step(loader, &mut Env { now, random, plaintext, events: &mut events });
+        let Self { loader, supply, spare, plaintext, .. } = self;
+        let result = step(loader, &mut Env { now, supply, spare, plaintext, events: &mut events });
         assert!(self.plaintext.is_empty(), "the room for decrypted bytes is empty between steps");
         for event in events {
             self.event(event);
@@ -205,6 +209,8 @@ impl World {
         self.may_act = true;
         assert_eq!(self.loader.is_ended(), self.model.ended.is_some());
         assert_eq!(self.loader.buffered_amount(), self.model.buffered, "buffered_amount");
+        let read = self.model.fault.is_none() || self.model.ended.is_some() || !self.loader.wants_read();
+        assert!(read, "nothing is read behind the server's fault");
         if self.model.suspended && self.model.ended.is_none() {
             let still = !self.loader.wants_read() && !self.loader.has_action();
             assert!(still, "a suspended task moves");
@@ -247,7 +253,8 @@ impl World {
                 let metrics = end.metrics.as_ref().expect("metrics");
                 let transactions = usize::from(self.model.started.is_some());
                 assert_eq!(metrics.transaction_metrics.len(), transactions);
-                self.model.end(row, cause, &self.peer, &self.plan);
+                let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
+                self.model.end(row, cause, &self.peer, &self.plan, seen);
             }
             Event::Fault => self.model.broke(cause, &self.peer),
             Event::DiscardUnread => self.model.discard(),
@@ -316,10 +323,10 @@ impl World {
                 let offered = if self.plan.offers() { Some("chat") } else { None };
                 assert_eq!(protocol.as_deref(), offered);
             }
-            Callback::Sent(handler, result) => handler(result),
-            Callback::Pong(handler, result) => handler(result),
+            Callback::Sent(handler, result) => handler.call(result),
+            Callback::Pong(handler, result) => handler.call(result),
             Callback::Received(receive, result) => {
-                (receive.handler)(result);
+                receive.handler.call(result);
                 return self.answers(Some(receive.number));
             }
             Callback::Close(code, reason) => {

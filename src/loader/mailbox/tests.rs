@@ -13,7 +13,7 @@ struct Desk {
 impl Desk {
     fn note<T: 'static>(&self, name: &str, words: fn(T) -> String) -> Completion<T> {
         let (log, name) = (Arc::clone(&self.log), name.to_owned());
-        Box::new(move |result| {
+        Completion::new(move |result: Result<T, UrlError>| {
             let result = result.map_or_else(|error| error.raw_code().to_string(), words);
             log.lock().unwrap().push(format!("{name} {result}"));
         })
@@ -81,8 +81,8 @@ impl Desk {
     }
 }
 
-fn done<T>(handler: Completion<T>, result: Result<T, UrlError>) -> bool {
-    handler(result);
+fn done<T: 'static>(handler: Completion<T>, result: Result<T, UrlError>) -> bool {
+    handler.call(result);
     true
 }
 

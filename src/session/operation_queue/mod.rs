@@ -20,7 +20,7 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     num::NonZero,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, atomic::Ordering},
     thread,
     time::Instant,
 };
@@ -154,12 +154,12 @@ impl OperationQueue {
 
     /// `addOperation(_:)`: runs `operation` when its turn comes.
     pub fn add_operation(&self, operation: impl FnOnce() + Send + 'static) {
-        self.shared().push(Job::Operation(Box::new(operation)));
+        self.shared().push(Job::Operation(Box::new(operation)), false);
     }
 
     /// `isSuspended`.
     pub fn is_suspended(&self) -> bool {
-        self.shared().state.lock().suspended
+        self.shared().suspended.load(Ordering::Acquire)
     }
 
     /// Sets `isSuspended`: while true, what runs goes on and nothing new starts; with false, what waits starts.
@@ -167,6 +167,7 @@ impl OperationQueue {
         let mut state = self.shared().state.lock();
         let resumed = state.suspended && !suspended;
         state.suspended = suspended;
+        self.shared().suspended.store(suspended, Ordering::Release);
         if resumed {
             self.shared().start_waiting(state, usize::MAX);
         }
@@ -240,8 +241,10 @@ impl OperationQueue {
     ///
     /// To be called without a lock held that a callback may want: this calls the application's executor, which may run
     /// the lane at once, and its wake hook.
-    pub(crate) fn schedule(&self, lane: Arc<dyn Lane>) {
-        self.shared().push(Job::Lane(lane));
+    ///
+    /// `more`: another lane follows at once. Threads are woken for all of them together, with the last.
+    pub(crate) fn schedule(&self, lane: Arc<dyn Lane>, more: bool) {
+        self.shared().push(Job::Lane(lane), more);
     }
 
     /// Whether the owner runs its callbacks itself instead of calling [`schedule`](OperationQueue::schedule).

@@ -1,15 +1,16 @@
 //! What every kind of queue has: the line, the counts, and how one job is started, run and finished.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     fmt, mem,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Weak},
+    sync::{Arc, Weak, atomic::AtomicBool},
     thread::ThreadId,
     time::Duration,
 };
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
+use slab::Slab;
 
 use super::{Lane, LaneRun, current::Place, workers::Threads};
 
@@ -42,6 +43,8 @@ pub(super) struct Shared {
     pub work: Condvar,
     /// Whoever waits for operations to finish, or to arrive in a pumped queue; counted in [`State::watchers`].
     pub changed: Condvar,
+    /// As [`State::suspended`], for a look without the lock.
+    pub suspended: AtomicBool,
     pub patience: Duration,
 }
 
@@ -49,11 +52,13 @@ pub(super) struct Shared {
 pub(super) struct State {
     /// The line. Jobs leave it to be run or dropped without the lock.
     pub waiting: VecDeque<Job>,
+    /// How many jobs of the line came with more to follow, so that nobody was called for them yet.
+    unannounced: usize,
     /// Lanes that the application's executor dropped, for the next arrival to bring back. They count as finished.
     pub refused: Vec<Arc<dyn Lane>>,
     pub running: usize,
     /// The lanes among what runs, for the count alone: whoever runs a lane keeps it, and lets go of it without the lock.
-    pub running_lanes: BTreeMap<Ticket, Weak<dyn Lane>>,
+    pub running_lanes: Slab<Weak<dyn Lane>>,
     next_ticket: u64,
     pub max: usize,
     pub suspended: bool,
@@ -81,8 +86,12 @@ pub(super) enum Job {
 }
 
 /// Tells the jobs that run apart.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Ticket(u64);
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Ticket {
+    number: u64,
+    /// Where a lane stands in [`State::running_lanes`].
+    lane: Option<usize>,
+}
 
 /// A job that counts as running; each is to be [finished](Shared::finish) once.
 pub(super) struct Started {
@@ -103,9 +112,10 @@ impl Shared {
     pub(super) fn new(kind: Kind, max: usize) -> Self {
         let state = State {
             waiting: VecDeque::new(),
+            unannounced: 0,
             refused: Vec::new(),
             running: 0,
-            running_lanes: BTreeMap::new(),
+            running_lanes: Slab::new(),
             next_ticket: 0,
             max,
             suspended: false,
@@ -119,11 +129,19 @@ impl Shared {
             told: false,
             wake_hook: None,
         };
-        Self { kind, state: Mutex::new(state), work: Condvar::new(), changed: Condvar::new(), patience: PATIENCE }
+        Self {
+            kind,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            changed: Condvar::new(),
+            suspended: AtomicBool::new(false),
+            patience: PATIENCE,
+        }
     }
 
-    /// Puts a job at the end of the line and sees to it that it is started.
-    pub(super) fn push(self: &Arc<Self>, job: Job) {
+    /// Puts a job at the end of the line and sees to it that it is started. `more`: others follow at once, and the last of
+    /// them sees to it for all.
+    pub(super) fn push(self: &Arc<Self>, job: Job, more: bool) {
         let mut state = self.state.lock();
         if matches!(self.kind, Kind::Immediate) && !state.suspended {
             // Not through the line: another thread could take it from there.
@@ -135,7 +153,11 @@ impl Shared {
         let refused = mem::take(&mut state.refused);
         state.waiting.extend(refused.into_iter().map(Job::Lane));
         state.waiting.push_back(job);
-        self.start_waiting(state, 1);
+        state.unannounced += 1;
+        if !more {
+            let fresh = mem::take(&mut state.unannounced);
+            self.start_waiting(state, fresh);
+        }
     }
 
     /// Tells whoever starts jobs that up to `fresh` more of them may be startable.
@@ -170,7 +192,9 @@ impl Shared {
     /// Counts a job as done, and puts its lane back if there is more to run. The caller then looks for the next job.
     pub(super) fn finish(&self, state: &mut State, finished: Finished) {
         state.running -= 1;
-        state.running_lanes.remove(&finished.ticket);
+        if let Some(lane) = finished.ticket.lane {
+            state.running_lanes.try_remove(lane);
+        }
         if let Some(lane) = finished.again {
             state.waiting.push_back(Job::Lane(lane));
         }
@@ -190,7 +214,7 @@ impl Shared {
         let (lanes, running_lanes, operations, running) = {
             let state = self.state.lock();
             let lanes: Vec<_> = state.waiting.iter().filter_map(Job::lane).cloned().collect();
-            let running_lanes: Vec<_> = state.running_lanes.values().filter_map(Weak::upgrade).collect();
+            let running_lanes: Vec<_> = state.running_lanes.iter().filter_map(|(_, lane)| lane.upgrade()).collect();
             let operations = state.waiting.len() - lanes.len();
             (lanes, running_lanes, operations, state.running)
         };
@@ -236,12 +260,10 @@ impl State {
     }
 
     fn started(&mut self, job: Job) -> Started {
-        let ticket = Ticket(self.next_ticket);
+        let lane = job.lane().map(|lane| self.running_lanes.insert(Arc::downgrade(lane)));
+        let ticket = Ticket { number: self.next_ticket, lane };
         self.next_ticket = self.next_ticket.wrapping_add(1);
         self.running += 1;
-        if let Some(lane) = job.lane() {
-            self.running_lanes.insert(ticket, Arc::downgrade(lane));
-        }
         Started { ticket, job }
     }
 

@@ -176,8 +176,8 @@ fn refused_lanes_go_with_the_last_handle() {
         }
     }
     let (tell, events) = mpsc::channel();
-    queue.schedule(Arc::new(Held(tell.clone())));
-    queue.schedule(Arc::new(Held(tell)));
+    queue.schedule(Arc::new(Held(tell.clone())), false);
+    queue.schedule(Arc::new(Held(tell)), false);
     drop(next(&given));
     drop(queue);
     assert!(events.try_recv().is_err());

@@ -104,7 +104,7 @@ fn a_lane_that_panics_does_not_take_the_queue_with_it() {
         }
     }
     let queue = OperationQueue::serial();
-    queue.schedule(Arc::new(Broken));
+    queue.schedule(Arc::new(Broken), false);
     Gate::in_queue(&queue).open();
     queue.wait_until_all_operations_are_finished();
 }

@@ -121,7 +121,7 @@ impl TestLane {
             mem::replace(&mut state.scheduled, true)
         };
         if !scheduled {
-            self.queue.schedule(self.clone());
+            self.queue.schedule(self.clone(), false);
         }
     }
 }

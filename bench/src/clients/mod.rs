@@ -1,0 +1,44 @@
+//! The clients. Each does every workload in the way of its library, and checks what comes by kind and length.
+
+mod blocking;
+mod urlsession;
+
+use crate::job::Job;
+use crate::meter::Report;
+
+/// A client.
+#[derive(Debug)]
+pub struct Client {
+    /// What it is called on the command line and in the results.
+    pub name: &'static str,
+    /// Whose it is.
+    pub side: Side,
+    /// Does a job.
+    pub run: fn(&Job) -> Report,
+}
+
+/// Whose a client is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    /// This crate.
+    Own,
+    /// The same bytes without a protocol: what nobody can do without.
+    Floor,
+    /// Another library.
+    Peer,
+}
+
+/// All clients, in the order of the results.
+pub const CLIENTS: &[Client] = &[
+    Client { name: "urlsession", side: Side::Own, run: urlsession::serial },
+    Client { name: "immediate", side: Side::Own, run: urlsession::immediate },
+    Client { name: "rawtcp", side: Side::Floor, run: blocking::raw_tcp },
+    Client { name: "tungstenite", side: Side::Peer, run: blocking::tungstenite },
+];
+
+impl Client {
+    /// The client of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        CLIENTS.iter().find(|client| client.name == name)
+    }
+}

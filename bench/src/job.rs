@@ -1,0 +1,67 @@
+//! What a client process is asked to do.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::tls::HOSTS;
+use crate::workload::{Security, Shape, Workload};
+
+/// A workload against a server.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// What to do.
+    pub workload: &'static Workload,
+    /// The server's port for it.
+    pub port: u16,
+    /// Messages (or connections) to measure.
+    pub count: u64,
+    /// Messages (or connections) before those.
+    pub warm: u64,
+}
+
+impl Job {
+    /// A run of `count`, behind its warm-up.
+    pub fn new(workload: &'static Workload, port: u16, count: u64) -> Self {
+        let count = match workload.shape {
+            // Every connection has the same number of messages, every window is full.
+            Shape::Many { connections, .. } => count.next_multiple_of(connections as u64),
+            Shape::Pipe { window: multiple, .. } | Shape::Sink { batch: multiple, .. } => {
+                count.next_multiple_of(multiple)
+            }
+            _ => count,
+        };
+        Self { workload, port, count, warm: workload.warm_up(count) }
+    }
+
+    /// Whether the connections are `wss`.
+    pub fn is_tls(&self) -> bool {
+        self.workload.security != Security::Plain
+    }
+
+    /// Where a connection goes: they take turns with the addresses, because each of those has ports for some ten
+    /// thousand only. A run with few connections at a time stays at one, so that TLS sessions can be resumed.
+    pub fn address(&self, connection: usize) -> SocketAddr {
+        let host = match self.workload.shape {
+            Shape::Idle { .. } if !self.is_tls() => 1 + u8::try_from(connection % HOSTS).unwrap_or_default(),
+            _ => 1,
+        };
+        SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), self.port)
+    }
+
+    /// The URL of a connection.
+    pub fn url(&self, connection: usize) -> String {
+        let scheme = if self.is_tls() { "wss" } else { "ws" };
+        format!("{scheme}://{}{}", self.address(connection), self.target())
+    }
+
+    /// The path and the query, which tell the server what to do.
+    pub fn target(&self) -> String {
+        match self.workload.shape {
+            Shape::Echo { .. } | Shape::Pipe { .. } | Shape::Many { .. } => "/echo".to_owned(),
+            Shape::Flood { size, kind } => {
+                format!("/flood?count={}&size={size}&kind={}", self.warm + self.count, kind.name())
+            }
+            Shape::Sink { .. } => format!("/sink?count={}", self.warm + self.count),
+            Shape::Idle { .. } | Shape::Connect => "/idle".to_owned(),
+        }
+    }
+}

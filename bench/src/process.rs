@@ -1,0 +1,116 @@
+//! The processes of a comparison: the server on one core, a client on the other.
+
+use std::io::{self, BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::meter::Report;
+use crate::tls::ROOT_VARIABLE;
+use crate::workload::{Security, Workload};
+
+/// The core of clients.
+pub const CLIENT_CORE: usize = 0;
+/// The core of the server.
+pub const SERVER_CORE: usize = 1;
+
+/// A client that takes longer is stuck.
+const LIMIT: Duration = Duration::from_secs(180);
+
+/// A server process; ends with the value.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    ports: [u16; 3],
+    root: String,
+}
+
+impl Server {
+    /// Starts one and waits until it listens.
+    pub fn start() -> io::Result<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("server").stdout(Stdio::piped());
+        pin(&mut command, SERVER_CORE);
+        let mut process = command.spawn()?;
+        let output = process.stdout.take().ok_or_else(|| io::Error::other("the server has no output"))?;
+        let mut lines = BufReader::new(output).lines();
+        let mut server = Self { process, ports: [0; 3], root: String::new() };
+        for port in &mut server.ports {
+            let line = lines.next().ok_or_else(|| io::Error::other("the server says nothing"))??;
+            *port = line.rsplit(' ').next().and_then(|port| port.parse().ok()).unwrap_or_default();
+        }
+        let line = lines.next().ok_or_else(|| io::Error::other("the server says no certificate"))??;
+        server.root = line.split_once('=').map(|(_, root)| root.to_owned()).unwrap_or_default();
+        Ok(server)
+    }
+
+    /// Where a workload's connections go.
+    pub fn url(&self, workload: &Workload) -> String {
+        let (scheme, port) = match workload.security {
+            Security::Plain => ("ws", self.ports[0]),
+            Security::Tls => ("wss", self.ports[1]),
+            Security::TlsFull => ("wss", self.ports[2]),
+        };
+        format!("{scheme}://127.0.0.1:{port}")
+    }
+
+    /// Runs a client to its end.
+    pub fn run(&self, mut client: Command) -> Result<Report, String> {
+        client.env(ROOT_VARIABLE, &self.root).stdin(Stdio::null()).stdout(Stdio::piped());
+        pin(&mut client, CLIENT_CORE);
+        let mut process = client.spawn().map_err(|error| format!("{client:?}: {error}"))?;
+        let status = wait(&mut process).map_err(|error| error.to_string())?;
+        let mut line = String::new();
+        if let Some(mut output) = process.stdout.take() {
+            output.read_to_string(&mut line).map_err(|error| error.to_string())?;
+        }
+        match status {
+            Some(status) if status.success() => {
+                serde_json::from_str(line.trim()).map_err(|error| format!("{line}: {error}"))
+            }
+            Some(status) => Err(format!("the client ended with {status}")),
+            None => Err(format!("the client was stuck for {} s", LIMIT.as_secs())),
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// Waits for a process, and ends it if it is stuck.
+fn wait(process: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
+    let begin = Instant::now();
+    while begin.elapsed() < LIMIT {
+        if let Some(status) = process.try_wait()? {
+            return Ok(Some(status));
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    process.kill()?;
+    process.wait()?;
+    Ok(None)
+}
+
+/// Keeps a process on one core, where the machine has several.
+fn pin(command: &mut Command, core: usize) {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    if cores < 2 {
+        return;
+    }
+    // SAFETY: all zeros is an empty set of cores.
+    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the set has room for more cores than these.
+    unsafe { libc::CPU_SET(core, &mut set) };
+    let pin = move || {
+        // SAFETY: `set` is a valid set for the kernel to read. Where this fails the process runs anywhere.
+        unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+        Ok(())
+    };
+    // SAFETY: what runs between fork and exec is one system call.
+    unsafe { command.pre_exec(pin) };
+}

@@ -1,0 +1,293 @@
+//! What is measured: the table of workloads. Every client runs the same.
+
+/// The kind of a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Text in ASCII.
+    Text,
+    /// Text in which a quarter of the characters has more than one byte.
+    Utf,
+    /// Data.
+    Binary,
+}
+
+impl Kind {
+    /// As in the path of a request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Utf => "utf",
+            Self::Binary => "binary",
+        }
+    }
+
+    /// The kind of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Text, Self::Utf, Self::Binary].into_iter().find(|kind| kind.name() == name)
+    }
+
+    /// The opcode of its frames.
+    pub fn opcode(self) -> u8 {
+        if self == Self::Binary { 2 } else { 1 }
+    }
+}
+
+/// What a client does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// One message there and back, then the next.
+    Echo { size: usize, kind: Kind },
+    /// Echo with `window` messages on the way. A client sends `batch` when `batch` have come back, and flushes then.
+    Pipe { size: usize, window: u64, batch: u64 },
+    /// Receives.
+    Flood { size: usize, kind: Kind },
+    /// Sends, and flushes after each `batch`. Where a client's sends are asynchronous, `window` may be on their way.
+    Sink { size: usize, window: u64, batch: u64 },
+    /// One message there and back on each of many connections at a time.
+    Many { size: usize, connections: usize },
+    /// Open connections on which nothing happens.
+    Idle { connections: usize },
+    /// Opens a connection and closes it with both Close frames, then the next.
+    Connect,
+}
+
+/// How the connections are secured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Security {
+    /// `ws`
+    Plain,
+    /// `wss` with resumption
+    Tls,
+    /// `wss` whose every handshake is a full one
+    TlsFull,
+}
+
+/// What the figures of a workload are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// CPU time for a message, in nanoseconds.
+    CpuNanoseconds,
+    /// CPU time for a message, in microseconds.
+    CpuMicroseconds,
+    /// Resident bytes for a connection.
+    Resident,
+}
+
+/// One row of the table.
+#[derive(Debug)]
+pub struct Workload {
+    /// What it is called on the command line and in the results.
+    pub name: &'static str,
+    /// What it is, for readers.
+    pub about: &'static str,
+    /// What the client does.
+    pub shape: Shape,
+    /// How its connections are secured.
+    pub security: Security,
+    /// Messages (or connections) in a run.
+    pub count: u64,
+    /// What is reported.
+    pub unit: Unit,
+}
+
+impl Workload {
+    /// The workload of that name.
+    pub fn named(name: &str) -> Option<&'static Self> {
+        WORKLOADS.iter().find(|workload| workload.name == name)
+    }
+
+    /// The size of its messages.
+    pub fn size(&self) -> usize {
+        match self.shape {
+            Shape::Echo { size, .. }
+            | Shape::Pipe { size, .. }
+            | Shape::Flood { size, .. }
+            | Shape::Sink { size, .. }
+            | Shape::Many { size, .. } => size,
+            Shape::Idle { .. } | Shape::Connect => 0,
+        }
+    }
+
+    /// Messages before those that are measured, for a run of `count`: enough to have every buffer in place.
+    pub fn warm_up(&self, count: u64) -> u64 {
+        match self.shape {
+            Shape::Pipe { window, .. } => (count / 10).next_multiple_of(window),
+            Shape::Sink { batch, .. } => (count / 10).clamp(1, 50_000).next_multiple_of(batch),
+            Shape::Many { connections, .. } => 3 * connections as u64,
+            Shape::Idle { .. } => (count / 10).clamp(1, 200),
+            Shape::Connect => (count / 10).clamp(1, 200),
+            Shape::Echo { .. } | Shape::Flood { .. } => (count / 10).max(1),
+        }
+    }
+}
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+const RTT: Shape = Shape::Echo { size: 32, kind: Kind::Text };
+const FLOOD: Shape = Shape::Flood { size: 128, kind: Kind::Text };
+const FLOOD_16K: Shape = Shape::Flood { size: 16 * KIB, kind: Kind::Binary };
+
+/// All workloads, in the order of the results.
+pub const WORKLOADS: &[Workload] = &[
+    Workload {
+        name: "rtt",
+        about: "ping-pong of 32 B of text",
+        shape: RTT,
+        security: Security::Plain,
+        count: 30_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "pipe",
+        about: "echo of 64 B of text, 256 on the way, sent in batches of 128",
+        shape: Shape::Pipe { size: 64, window: 256, batch: 128 },
+        security: Security::Plain,
+        count: 1_000_000,
+        unit: Unit::CpuNanoseconds,
+    },
+    Workload {
+        name: "pipe1",
+        about: "the same, each sent by itself when one has come back",
+        shape: Shape::Pipe { size: 64, window: 256, batch: 1 },
+        security: Security::Plain,
+        count: 200_000,
+        unit: Unit::CpuNanoseconds,
+    },
+    Workload {
+        name: "flood",
+        about: "text of 128 B received",
+        shape: FLOOD,
+        security: Security::Plain,
+        count: 2_000_000,
+        unit: Unit::CpuNanoseconds,
+    },
+    Workload {
+        name: "flood16k",
+        about: "data of 16 KiB received",
+        shape: FLOOD_16K,
+        security: Security::Plain,
+        count: 200_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "floodtext1m",
+        about: "ASCII text of 1 MiB received",
+        shape: Shape::Flood { size: MIB, kind: Kind::Text },
+        security: Security::Plain,
+        count: 2_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "floodutf1m",
+        about: "text of 1 MiB received, a quarter of its characters of several bytes",
+        shape: Shape::Flood { size: MIB, kind: Kind::Utf },
+        security: Security::Plain,
+        count: 2_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "sink",
+        about: "data of 128 B sent, flushed when it suits",
+        shape: Shape::Sink { size: 128, window: 2048, batch: 1024 },
+        security: Security::Plain,
+        count: 1_024_000,
+        unit: Unit::CpuNanoseconds,
+    },
+    Workload {
+        name: "sink1",
+        about: "data of 128 B sent, each by itself",
+        shape: Shape::Sink { size: 128, window: 256, batch: 1 },
+        security: Security::Plain,
+        count: 200_000,
+        unit: Unit::CpuNanoseconds,
+    },
+    Workload {
+        name: "sink1m",
+        about: "data of 1 MiB sent",
+        shape: Shape::Sink { size: MIB, window: 4, batch: 1 },
+        security: Security::Plain,
+        count: 2_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "bulk",
+        about: "echo of 4 MiB of data",
+        shape: Shape::Echo { size: 4 * MIB, kind: Kind::Binary },
+        security: Security::Plain,
+        count: 200,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "many",
+        about: "ping-pong of 128 B of text on 1,000 connections",
+        shape: Shape::Many { size: 128, connections: 1_000 },
+        security: Security::Plain,
+        count: 100_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "idle",
+        about: "10,000 open connections",
+        shape: Shape::Idle { connections: 10_000 },
+        security: Security::Plain,
+        count: 10_000,
+        unit: Unit::Resident,
+    },
+    Workload {
+        name: "connect",
+        about: "opened and closed, one after the other",
+        shape: Shape::Connect,
+        security: Security::Plain,
+        count: 3_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "rtttls",
+        about: "`rtt` over TLS 1.3",
+        shape: RTT,
+        security: Security::Tls,
+        count: 30_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "floodtls",
+        about: "`flood` over TLS 1.3",
+        shape: FLOOD,
+        security: Security::Tls,
+        count: 2_000_000,
+        unit: Unit::CpuNanoseconds,
+    },
+    Workload {
+        name: "flood16ktls",
+        about: "`flood16k` over TLS 1.3",
+        shape: FLOOD_16K,
+        security: Security::Tls,
+        count: 100_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "idletls",
+        about: "2,000 open connections over TLS 1.3",
+        shape: Shape::Idle { connections: 2_000 },
+        security: Security::Tls,
+        count: 2_000,
+        unit: Unit::Resident,
+    },
+    Workload {
+        name: "connecttls",
+        about: "`connect` over TLS 1.3, resumed",
+        shape: Shape::Connect,
+        security: Security::Tls,
+        count: 1_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "connecttlsfull",
+        about: "`connect` over TLS 1.3, full handshakes",
+        shape: Shape::Connect,
+        security: Security::TlsFull,
+        count: 1_000,
+        unit: Unit::CpuMicroseconds,
+    },
+];

@@ -1,0 +1,209 @@
+//! One turn of a task: its callbacks, one after the other, until there are no more or others must have their turn.
+//!
+//! Callbacks leave the mailbox in batches, one lock for many. A program that asks for the next message inside the handler
+//! of the last one, as nearly every program does, needs no lock at all: its receive is kept with the thread that runs the
+//! turn, and meets the next message that the mailbox lent. Whatever else happens to the task meanwhile
+//! ([`disturb`](super::task::Desk::disturb)) ends that, and the mailbox decides again.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use super::operation_queue::LaneRun;
+use super::task::{TaskShared, guarded};
+use crate::foundation::{Completion, Message};
+use crate::loader::Callback;
+
+/// How many callbacks of a task run before others of the queue have their turn.
+const BATCH: usize = 256;
+
+/// How many messages are lent at first. A task that does not ask for them has to take them back.
+const FIRST_HAND: usize = 4;
+
+/// How many messages are lent at most.
+const HAND: usize = 64;
+
+thread_local! {
+    /// The task whose turn runs on this thread, innermost.
+    static TASK: Cell<*const TaskShared> = const { Cell::new(ptr::null()) };
+    /// The receive that it asked for and the mailbox does not know of.
+    static KEPT: Cell<Option<Completion<Message>>> = const { Cell::new(None) };
+    /// Room for the next turn on this thread.
+    static ROOM: RefCell<Room> = const { RefCell::new(Room { batch: VecDeque::new(), hand: VecDeque::new() }) };
+}
+
+/// What a turn has taken out of the mailbox; empty between turns.
+#[derive(Default)]
+struct Room {
+    batch: VecDeque<Callback>,
+    hand: VecDeque<Message>,
+}
+
+/// While it lives, this thread runs a turn of one task.
+struct Place {
+    outer_task: *const TaskShared,
+    outer_kept: Option<Completion<Message>>,
+}
+
+impl Place {
+    fn new(task: &TaskShared) -> Self {
+        Self {
+            outer_task: TASK.try_with(|place| place.replace(task)).unwrap_or(ptr::null()),
+            outer_kept: KEPT.try_with(Cell::take).unwrap_or(None),
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = TASK.try_with(|place| place.set(self.outer_task));
+        let _ = KEPT.try_with(|kept| kept.set(self.outer_kept.take()));
+    }
+}
+
+/// A turn under way.
+struct Turn<'a> {
+    task: &'a TaskShared,
+    room: Room,
+    /// How many messages of the hand were told, and their bytes.
+    told: usize,
+    told_bytes: usize,
+    next_hand: usize,
+}
+
+impl TaskShared {
+    /// Keeps a receive with the turn that runs on this thread, or gives it back: there is none of this task, or one is kept
+    /// already, or others wait that were asked for earlier.
+    pub(super) fn keep(&self, handler: Completion<Message>) -> Result<(), Completion<Message>> {
+        if !self.runs_here() || self.receives_wait.load(Ordering::Acquire) {
+            return Err(handler);
+        }
+        let earlier = self.take_kept();
+        if earlier.is_none() {
+            let _ = KEPT.try_with(|kept| kept.set(Some(handler)));
+            return Ok(());
+        }
+        let _ = KEPT.try_with(|kept| kept.set(earlier));
+        Err(handler)
+    }
+
+    /// The receive that is kept with the turn on this thread, if it is a turn of this task.
+    pub(super) fn take_kept(&self) -> Option<Completion<Message>> {
+        if self.runs_here() { KEPT.try_with(Cell::take).unwrap_or(None) } else { None }
+    }
+
+    fn runs_here(&self) -> bool {
+        TASK.try_with(|task| ptr::eq(task.get(), self)).unwrap_or(false)
+    }
+
+    /// Runs callbacks until there are no more, or others must have their turn.
+    pub(super) fn run_callbacks(&self) -> LaneRun {
+        let room = ROOM.try_with(RefCell::take).unwrap_or_default();
+        let mut turn = Turn { task: self, room, told: 0, told_bytes: 0, next_hand: FIRST_HAND };
+        let run = {
+            let _place = Place::new(self);
+            turn.run()
+        };
+        let room = turn.room;
+        let _ = ROOM.try_with(|kept| kept.replace(room));
+        run
+    }
+}
+
+impl Turn<'_> {
+    fn run(&mut self) -> LaneRun {
+        let task = self.task;
+        let mut ran = 0;
+        let mut cork = Some(task.session.reactor.cork());
+        while ran < BATCH {
+            // A callback that suspends its queue is the last for now.
+            if ran > 0 && task.session.queue.is_suspended() {
+                break;
+            }
+            if let Some((handler, message)) = self.next_of_hand() {
+                guarded(|| handler.call(Ok(message)));
+                ran += 1;
+                continue;
+            }
+            if self.room.batch.is_empty() && !self.refill(BATCH - ran) {
+                // What these callbacks sent is written now, and perhaps there is something to tell of that.
+                cork = None;
+                if task.disturbed.load(Ordering::Acquire) {
+                    continue;
+                }
+                break;
+            }
+            let Some(callback) = self.room.batch.pop_front() else { continue };
+            cork.get_or_insert_with(|| task.session.reactor.cork());
+            task.in_hand.store(self.room.batch.len(), Ordering::Relaxed);
+            task.call(callback);
+            ran += 1;
+        }
+        drop(cork);
+        LaneRun { ran, again: self.end() }
+    }
+
+    /// The next message of those that were lent, with the receive that the last callback asked for.
+    fn next_of_hand(&mut self) -> Option<(Completion<Message>, Message)> {
+        if self.room.hand.is_empty() || !self.room.batch.is_empty() || self.task.disturbed.load(Ordering::Acquire) {
+            return None;
+        }
+        let handler = self.task.take_kept()?;
+        let message = self.room.hand.pop_front()?;
+        self.told += 1;
+        self.told_bytes += message.len();
+        Some((handler, message))
+    }
+
+    /// Takes callbacks, or messages that wait for the next receive, from the mailbox. Whether there are any.
+    fn refill(&mut self, most: usize) -> bool {
+        let task = self.task;
+        let (read_on, found) = {
+            let mut desk = task.desk.lock();
+            let asked = self.settle(&mut desk);
+            let room = &mut self.room;
+            desk.mailbox.next_batch(&mut room.batch, most);
+            task.in_hand.store(room.batch.len(), Ordering::Relaxed);
+            // One that asked in its last callback will ask in its next.
+            if asked && room.batch.len() == 1 {
+                desk.mailbox.lend(&mut room.hand, self.next_hand.min(most));
+                self.next_hand = HAND.min(self.next_hand * 2);
+            }
+            task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
+            task.disturbed.store(false, Ordering::Relaxed);
+            (desk.mailbox.must_read_on(), !room.batch.is_empty())
+        };
+        task.read_on_if(read_on);
+        found
+    }
+
+    /// Gives the mailbox back what was taken out and not told, and the receive that it does not know of; whether there was
+    /// one.
+    fn settle(&mut self, desk: &mut super::task::Desk) -> bool {
+        desk.mailbox.take_back(&mut self.room.hand, self.told, self.told_bytes);
+        desk.mailbox.put_back(&mut self.room.batch);
+        (self.told, self.told_bytes) = (0, 0);
+        match self.task.take_kept() {
+            Some(handler) => desk.mailbox.receive_first(handler),
+            None => return false,
+        }
+        true
+    }
+
+    /// The turn is over; whether there is more to run.
+    fn end(&mut self) -> bool {
+        let task = self.task;
+        let (read_on, again) = {
+            let mut desk = task.desk.lock();
+            self.settle(&mut desk);
+            task.in_hand.store(0, Ordering::Relaxed);
+            task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
+            let again = desk.mailbox.has_next();
+            desk.set_scheduled(again);
+            (desk.mailbox.must_read_on(), again)
+        };
+        task.read_on_if(read_on);
+        again
+    }
+}
