@@ -59,18 +59,14 @@ pub(super) struct After {
 /// What steps on this thread use again and again.
 struct Scratch {
     random: Random,
-    plaintext: Vec<u8>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { random: system_random(), plaintext: Vec::new(), events: Vec::new() }
+        Self { random: system_random(), events: Vec::new() }
     }
 }
-
-/// How much room for decrypted bytes a thread keeps.
-const PLAINTEXT_KEPT: usize = 512 * 1024;
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
@@ -88,8 +84,6 @@ fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
     let result = run(&mut scratch);
     scratch.events.clear();
     scratch.events.shrink_to(EVENTS_KEPT);
-    scratch.plaintext.clear();
-    scratch.plaintext.shrink_to(PLAINTEXT_KEPT);
     let _ = SCRATCH.try_with(|kept| kept.replace(Some(scratch)));
     result
 }
@@ -359,7 +353,7 @@ fn tell(client: &Arc<dyn Client>, state: &mut State, scratch: &mut Scratch, now:
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    Env { now, random: &mut scratch.random, plaintext: &mut scratch.plaintext, events: &mut scratch.events }
+    Env { now, random: &mut scratch.random, events: &mut scratch.events }
 }
 
 /// One system call for all that is given, again only where the kernel took a part of it.

@@ -269,7 +269,9 @@ impl EventLoop {
                     buffer.resize(RECEIVE_BUFFER, 0);
                     let result = receive(&socket, &mut buffer);
                     if let Ok(count @ 1..) = result {
-                        self.step(token, |loader, env| loader.receive(env, buffer.get(..count).unwrap_or_default()));
+                        self.step(token, |loader, env| {
+                            loader.receive(env, buffer.get_mut(..count).unwrap_or_default())
+                        });
                     }
                     self.buffer = buffer;
                     self.received(token, result.map(|count| count == RECEIVE_BUFFER))
