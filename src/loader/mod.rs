@@ -86,8 +86,6 @@ pub struct Env<'a> {
     pub now: Instant,
     /// Unpredictable bytes (mask keys and the key of the handshake), and memory for frames.
     pub supply: &'a mut Supply,
-    /// Room for decrypted bytes; empty between steps.
-    pub plaintext: &'a mut Vec<u8>,
     /// Where the step's events go.
     pub events: &'a mut Vec<Event>,
 }
@@ -423,8 +421,8 @@ impl Loader {
         }
     }
 
-    /// Bytes came. All of `input` is taken.
-    pub fn receive(&mut self, env: &mut Env<'_>, input: &[u8]) {
+    /// Bytes came. All of `input` is taken; where there is TLS, it is decrypted where it lies.
+    pub fn receive(&mut self, env: &mut Env<'_>, input: &mut [u8]) {
         if input.is_empty() || self.tls.is_none() {
             self.restart_request_clock(env.now);
             return self.process(env, input);

@@ -30,7 +30,11 @@ impl Loader {
         self.timeline.request_bytes = upgrade.head.len();
         self.timeline.request_fields = upgrade.fields;
         match &mut self.tls {
-            Some(tls) => tls.send(&upgrade.head),
+            Some(tls) => {
+                if let Err(error) = tls.send(std::iter::once(upgrade.head.as_slice())) {
+                    return self.lose(env, error);
+                }
+            }
             None => self.raw = Raw { bytes: upgrade.head, written: 0 },
         }
         self.stage = Stage::Upgrading(Box::new(Upgrading { parser: HeadParser::default(), offer: upgrade.offer }));

@@ -73,18 +73,14 @@ impl After {
 /// What steps on this thread use again and again.
 struct Scratch {
     supply: Supply,
-    plaintext: Vec<u8>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { supply: Supply::new(system_random()), plaintext: Vec::new(), events: Vec::new() }
+        Self { supply: Supply::new(system_random()), events: Vec::new() }
     }
 }
-
-/// How much room for decrypted bytes a thread keeps.
-const PLAINTEXT_KEPT: usize = 512 * 1024;
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
@@ -102,8 +98,6 @@ fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
     let result = run(&mut scratch);
     scratch.events.clear();
     scratch.events.shrink_to(EVENTS_KEPT);
-    scratch.plaintext.clear();
-    scratch.plaintext.shrink_to(PLAINTEXT_KEPT);
     let _ = SCRATCH.try_with(|kept| kept.replace(Some(scratch)));
     result
 }
@@ -396,7 +390,7 @@ fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    Env { now, supply: &mut scratch.supply, plaintext: &mut scratch.plaintext, events: &mut scratch.events }
+    Env { now, supply: &mut scratch.supply, events: &mut scratch.events }
 }
 
 /// How many pieces of memory are written by one system call.

@@ -50,7 +50,6 @@ pub struct World {
     pub loader: Loader,
     pub mailbox: Mailbox,
     supply: Supply,
-    plaintext: Vec<u8>,
     pub network: Network,
     pub peer: Peer,
     pub model: Model,
@@ -143,7 +142,6 @@ impl World {
             trace,
             mailbox,
             supply: Supply::new(Random::new(move |pool| bytes.fill(pool))),
-            plaintext: Vec::new(),
             network,
             handlers: Handlers::default(),
             tap: Tap::default(),
@@ -189,9 +187,8 @@ impl World {
         self.cause = cause;
         let mut events = Vec::new();
         let now = self.instant();
-        let Self { loader, supply, plaintext, .. } = self;
-        let result = step(loader, &mut Env { now, supply, plaintext, events: &mut events });
-        assert!(self.plaintext.is_empty(), "the room for decrypted bytes is empty between steps");
+        let Self { loader, supply, .. } = self;
+        let result = step(loader, &mut Env { now, supply, events: &mut events });
         for event in events {
             self.event(event);
         }
