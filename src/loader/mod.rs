@@ -39,7 +39,7 @@ pub use output::Output;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
-use crate::foundation::{Completion, ErrorCode, ErrorStage, Message, UrlError, UrlRequest, WebSocketOptions};
+use crate::foundation::{Bundle, Completion, ErrorCode, ErrorStage, Message, UrlError, UrlRequest, WebSocketOptions};
 use crate::websocket::{Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};
@@ -86,6 +86,8 @@ pub struct Env<'a> {
     pub now: Instant,
     /// Unpredictable bytes (mask keys and the key of the handshake), and memory for frames.
     pub supply: &'a mut Supply,
+    /// Empty bundles of messages, for their memory.
+    pub bundles: &'a mut Vec<Bundle>,
     /// Where the step's events go.
     pub events: &'a mut Vec<Event>,
 }

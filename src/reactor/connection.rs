@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{CloseCode, Completion, Message, UrlError};
+use crate::foundation::{Bundle, CloseCode, Completion, Message, UrlError};
 use crate::loader::{Env, Event, Loader, Output, Tls};
 use crate::websocket::Supply;
 
@@ -73,14 +73,18 @@ impl After {
 /// What steps on this thread use again and again.
 struct Scratch {
     supply: Supply,
+    bundles: Vec<Bundle>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { supply: Supply::new(system_random()), events: Vec::new() }
+        Self { supply: Supply::new(system_random()), bundles: Vec::new(), events: Vec::new() }
     }
 }
+
+/// How many empty bundles a thread keeps, of some 64 KiB each.
+const BUNDLES_KEPT: usize = 4;
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
@@ -381,16 +385,35 @@ fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     if scratch.events.is_empty() {
         return false;
     }
-    let delivered = client.deliver(&mut scratch.events);
+    fit(scratch);
+    let delivered = client.deliver(&mut scratch.events, &mut scratch.bundles);
     scratch.events.clear();
+    scratch.bundles.truncate(BUNDLES_KEPT);
     if !delivered.keep_reading {
         state.loader.set_reading(false, Instant::now());
     }
     delivered.schedule
 }
 
+/// Messages that may wait long take no more memory than they have bytes.
+fn fit(scratch: &mut Scratch) {
+    for event in &mut scratch.events {
+        let Event::Messages(messages) = event else { continue };
+        let fitted = match messages.len() {
+            1 => messages.pop().map(Event::Message),
+            _ => messages.fitted().map(Event::Messages),
+        };
+        if let Some(fitted) = fitted
+            && let Event::Messages(mut emptied) = std::mem::replace(event, fitted)
+        {
+            emptied.clear();
+            scratch.bundles.push(emptied);
+        }
+    }
+}
+
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    Env { now, supply: &mut scratch.supply, events: &mut scratch.events }
+    Env { now, supply: &mut scratch.supply, bundles: &mut scratch.bundles, events: &mut scratch.events }
 }
 
 /// How many pieces of memory are written by one system call.

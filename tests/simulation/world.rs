@@ -188,7 +188,7 @@ impl World {
         let mut events = Vec::new();
         let now = self.instant();
         let Self { loader, supply, .. } = self;
-        let result = step(loader, &mut Env { now, supply, events: &mut events });
+        let result = step(loader, &mut Env { now, supply, bundles: &mut Vec::new(), events: &mut events });
         for event in events {
             self.event(event);
         }
@@ -230,6 +230,13 @@ impl World {
                 self.model.opened = true;
             }
             Event::Message(message) => self.model.message(&plain(message.clone()), &self.peer),
+            Event::Messages(messages) => {
+                let mut messages = messages.clone();
+                assert!(!messages.is_empty());
+                while let Some(message) = messages.pop() {
+                    self.model.message(&plain(message), &self.peer);
+                }
+            }
             Event::Sent(_, result) => {
                 let result = result.as_ref().copied().map_err(|error| self.code(error));
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
