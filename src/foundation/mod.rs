@@ -2,6 +2,7 @@
 //!
 //! Nothing here does anything by itself: no sockets, no threads, no clock, no generator of random bytes.
 
+mod bundle;
 mod challenge;
 mod close_code;
 mod completion;
@@ -21,6 +22,7 @@ mod root_certificates;
 mod tls_protocol_version;
 mod web_socket_options;
 
+pub use bundle::Bundle;
 pub use challenge::{AuthChallengeDisposition, AuthenticationChallenge};
 pub use close_code::CloseCode;
 pub use completion::Completion;

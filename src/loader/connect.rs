@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 use url::Host;
 
 use super::end::{Cause, connect_error, resolve_error};
-use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, Tls, TlsStream};
+use super::output::Raw;
+use super::tls::{Received, TlsStream};
+use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::http;
 
@@ -163,29 +165,22 @@ impl Loader {
     }
 
     /// Bytes of a `wss` task: the TLS handshake, then what it protects.
-    pub(super) fn receive_sealed(&mut self, env: &mut Env<'_>, input: &[u8]) {
-        let Some(tls) = &mut self.tls else { return };
-        let mut plaintext = std::mem::take(env.plaintext);
-        plaintext.clear();
-        let received = tls.received(input, &mut plaintext);
+    pub(super) fn receive_sealed(&mut self, env: &mut Env<'_>, mut input: &mut [u8]) {
         self.restart_request_clock(env.now);
-        match received {
-            Ok(received) => {
-                if received.handshake_done && matches!(self.stage, Stage::Securing) {
-                    self.secured(env);
-                }
-                self.process(env, &plaintext);
-                if received.closed {
-                    self.end_of_stream(env);
-                }
+        // What is handed on may end the task and give up the connection, and nothing comes after that.
+        while let Some(mut tls) = self.tls.take() {
+            let received = tls.received(&mut input, &mut |plaintext| self.process(env, plaintext));
+            if let Stage::Closed = self.stage {
+                return;
             }
-            Err(error) => {
-                self.process(env, &plaintext);
-                self.tls_failed(env, error);
+            self.tls = Some(tls);
+            match received {
+                Ok(Received::Secured) => self.secured(env),
+                Ok(Received::All) => return,
+                Ok(Received::Closed) => return self.end_of_stream(env),
+                Err(error) => return self.tls_failed(env, error),
             }
         }
-        plaintext.clear();
-        *env.plaintext = plaintext;
     }
 
     /// The TLS handshake is complete.
@@ -218,18 +213,22 @@ impl Loader {
         let lingering = matches!(self.stage, Stage::Lingering { .. });
         let Some(tls) = &mut self.tls else { return };
         if let Some(mut frames) = frames {
-            for slice in frames.slices() {
-                tls.send(slice);
+            let sealed = tls.send(frames.slices());
+            if sealed.is_ok() {
+                frames.advance(frames.len());
             }
-            frames.advance(frames.len());
             self.outgoing.give_back(frames, env.supply);
             self.sealed = self.outgoing.written();
+            if let Err(error) = sealed {
+                self.tls_failed(env, error);
+            }
         } else if lingering {
             tls.close();
         }
         let raw = self.raw.get_or_insert_default();
-        raw.bytes.clear();
-        raw.written = 0;
-        tls.output(&mut raw.bytes);
+        **raw = Raw::default();
+        if let Some(tls) = &mut self.tls {
+            tls.output(&mut raw.bytes);
+        }
     }
 }

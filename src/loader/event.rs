@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
-use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
+use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What only the reactor can do.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub enum Event {
     },
     /// A message arrived whole.
     Message(Message),
+    /// Short messages arrived whole, at least one.
+    Messages(Bundle),
     /// A message was handed to the kernel, or never will be.
     Sent(Completion<()>, Result<(), UrlError>),
     /// A ping was answered, or never will be.
@@ -58,6 +60,7 @@ impl fmt::Debug for Event {
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
             Self::Open { protocol } => formatter.debug_struct("Open").field("protocol", protocol).finish(),
             Self::Message(message) => formatter.debug_tuple("Message").field(&message.len()).finish(),
+            Self::Messages(messages) => formatter.debug_tuple("Messages").field(&messages.len()).finish(),
             Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
             Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
             Self::Fault => formatter.write_str("Fault"),

@@ -8,10 +8,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::event::{End, Event};
-use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
+use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;
+
+/// How many bundles are kept to be filled again.
+const SPARE: usize = 4;
 
 /// How many receives are remembered that took a message which had been given back.
 const RETAKEN: usize = 64;
@@ -76,6 +79,8 @@ impl fmt::Debug for Receive {
 
 enum Item {
     Message(Message),
+    /// At least one.
+    Messages(Bundle),
     End(Box<End>),
 }
 
@@ -125,6 +130,8 @@ pub struct Mailbox {
     departed: u64,
     receives: VecDeque<Receive>,
     next_receive: u64,
+    /// Bundles that were emptied while messages came.
+    spare: Vec<Bundle>,
     /// Bytes of the messages in `stream`, with their overhead.
     unread: usize,
     read_ahead: usize,
@@ -151,6 +158,7 @@ impl Default for Mailbox {
             departed: 0,
             receives: VecDeque::new(),
             next_receive: 0,
+            spare: Vec::new(),
             unread: 0,
             read_ahead: DEFAULT_READ_AHEAD,
             stopped: false,
@@ -163,7 +171,12 @@ impl Mailbox {
     /// Takes what happened.
     pub fn deliver(&mut self, event: Event) {
         match event {
-            Event::Message(_) if self.discarding => {}
+            Event::Message(_) | Event::Messages(_) if self.discarding => {}
+            Event::Messages(messages) => {
+                self.unread += messages.bytes() + messages.len() * MESSAGE_OVERHEAD;
+                self.arrived += messages.len() as u64;
+                self.stream.push_back(Item::Messages(messages));
+            }
             Event::Message(message) => {
                 self.unread += message.len() + MESSAGE_OVERHEAD;
                 self.arrived += 1;
@@ -258,6 +271,12 @@ impl Mailbox {
                     self.departed += 1;
                     return self.received(message);
                 }
+                Some(Item::Messages(mut messages)) => {
+                    let message = messages.pop();
+                    self.take_back_bundle(messages);
+                    self.departed += 1;
+                    return message.and_then(|message| self.received(message));
+                }
                 Some(Item::End(end)) => self.begin_end(end),
                 None => return None,
             }
@@ -291,33 +310,49 @@ impl Mailbox {
         }
     }
 
-    /// Lends out the messages that are next, up to `most`, for receives that are asked for one by one. Nothing where
-    /// something else is to be told before them. They count as unread until they come back, or come back as taken.
-    pub fn lend(&mut self, hand: &mut VecDeque<Message>, most: usize) {
+    /// Lends out the short messages that are next, for receives that are asked for one by one. Nothing where something else
+    /// is to be told before them. They count as unread until they come back, or come back as taken.
+    pub fn lend(&mut self) -> Option<Bundle> {
         let plain = self.prompt.is_empty() && self.pongs.is_empty() && self.returned.is_empty();
         if !plain || !self.receives.is_empty() || !matches!(self.telling, Telling::NotYet) {
-            return;
+            return None;
         }
-        while hand.len() < most
-            && let Some(Item::Message(_)) = self.stream.front()
-            && let Some(Item::Message(message)) = self.stream.pop_front()
-        {
-            hand.push_back(message);
+        match self.stream.front_mut() {
+            Some(Item::Messages(messages)) => {
+                let messages = std::mem::take(messages);
+                self.stream.pop_front();
+                Some(messages)
+            }
+            _ => None,
         }
     }
 
     /// Takes back what was lent: `taken` messages with so many bytes were told, the others are still here.
-    pub fn take_back(&mut self, hand: &mut VecDeque<Message>, taken: usize, bytes: usize) {
+    pub fn take_back(&mut self, messages: Bundle, taken: usize, bytes: usize) {
         if taken > 0 {
             self.taken = true;
             self.departed = self.arrived.min(self.departed + taken as u64);
             self.unread = self.unread.saturating_sub(bytes + taken * MESSAGE_OVERHEAD);
         }
-        if self.discarding {
-            return hand.clear();
-        }
-        while let Some(message) = hand.pop_back() {
-            self.stream.push_front(Item::Message(message));
+        self.take_back_bundle(messages);
+    }
+
+    /// Bundles that were emptied, for their memory.
+    pub fn take_spare(&mut self, into: &mut Vec<Bundle>) {
+        into.append(&mut self.spare);
+    }
+
+    /// Lets go of memory that nothing waits for.
+    pub fn drop_spare(&mut self) {
+        self.spare = Vec::new();
+    }
+
+    fn take_back_bundle(&mut self, mut messages: Bundle) {
+        if !messages.is_empty() && !self.discarding {
+            self.stream.push_front(Item::Messages(messages));
+        } else if self.spare.len() < SPARE {
+            messages.clear();
+            self.spare.push(messages);
         }
     }
 
@@ -336,7 +371,8 @@ impl Mailbox {
 
     /// How many callbacks [`next`](Self::next) would give out now, one after the other.
     pub fn waiting(&self) -> usize {
-        let messages = self.returned.len() + self.stream.len();
+        let in_stream = usize::try_from(self.arrived - self.departed).unwrap_or(usize::MAX);
+        let messages = self.returned.len() + in_stream + usize::from(self.ended);
         let told = match self.telling {
             Telling::NotYet => messages.min(self.receives.len() + usize::from(self.ended)),
             Telling::Step { .. } => 1,
@@ -377,7 +413,7 @@ impl Mailbox {
 
     /// A message is next.
     fn has_message(&self) -> bool {
-        !self.returned.is_empty() || matches!(self.stream.front(), Some(Item::Message(_)))
+        !self.returned.is_empty() || matches!(self.stream.front(), Some(Item::Message(_) | Item::Messages(_)))
     }
 
     /// The result of a send or a ping. Those of one kind keep the order of their calls: behind the end, all wait there.
@@ -420,7 +456,7 @@ impl Mailbox {
     fn discard_unread(&mut self) {
         self.discarding = true;
         self.returned.clear();
-        self.stream.retain(|item| !matches!(item, Item::Message(_)));
+        self.stream.retain(|item| !matches!(item, Item::Message(_) | Item::Messages(_)));
         self.departed = self.arrived;
         self.unread = 0;
     }

@@ -41,8 +41,8 @@ pub use timeline::Epoch;
 pub use tls::client_config;
 
 use crate::foundation::{
-    Completion, ErrorCode, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError, UrlRequest,
-    WebSocketOptions,
+    Bundle, Completion, ErrorCode, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError,
+    UrlRequest, WebSocketOptions,
 };
 use crate::http::OpeningHead;
 use crate::websocket::{Decoder, Outgoing, Supply, Violation};
@@ -123,8 +123,8 @@ pub struct Env<'a> {
     pub supply: &'a mut Supply,
     /// Where the sends of a task stand that has none waiting yet.
     pub spare: &'a mut Spare,
-    /// Room for decrypted bytes; empty between steps.
-    pub plaintext: &'a mut Vec<u8>,
+    /// Empty bundles of messages, for their memory.
+    pub bundles: &'a mut Vec<Bundle>,
     /// Where the step's events go.
     pub events: &'a mut Vec<Event>,
 }
@@ -495,8 +495,8 @@ impl Loader {
         }
     }
 
-    /// Bytes came. All of `input` is taken.
-    pub fn receive(&mut self, env: &mut Env<'_>, input: &[u8]) {
+    /// Bytes came. All of `input` is taken; where there is TLS, it is decrypted where it lies.
+    pub fn receive(&mut self, env: &mut Env<'_>, input: &mut [u8]) {
         if input.is_empty() || self.tls.is_none() {
             self.restart_request_clock(env.now);
             return self.process(env, input);

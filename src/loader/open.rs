@@ -4,7 +4,7 @@ use std::io;
 
 use super::end::{Cause, io_error};
 use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
-use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
+use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, UrlError};
 use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
 
 /// `cancel_with` was called with these.
@@ -144,13 +144,21 @@ impl Loader {
         }
     }
 
-    fn incoming(&mut self, env: &mut Env<'_>, incoming: Incoming) {
+    fn incoming(&mut self, env: &mut Env<'_>, incoming: Incoming<'_>) {
         match incoming {
             // Messages after our Close are dropped.
-            Incoming::Message(_) if self.closing().is_some() => {}
+            Incoming::Message(_) | Incoming::Text(_) | Incoming::Data(_) if self.closing().is_some() => {}
             Incoming::Message(message) => {
                 self.received += message.len() as u64;
                 env.events.push(Event::Message(message));
+            }
+            Incoming::Text(text) => {
+                self.received += text.len() as u64;
+                bundle(env, |bundle| bundle.push_text(text));
+            }
+            Incoming::Data(data) => {
+                self.received += data.len() as u64;
+                bundle(env, |bundle| bundle.push_data(data));
             }
             Incoming::Ping(payload) => self.outgoing.pong(payload),
             Incoming::Pong(payload) => {
@@ -320,4 +328,18 @@ impl Loader {
             (None, None, None) => None,
         }
     }
+}
+
+/// Tells a short message: with those before it, or in a new bundle.
+#[inline]
+fn bundle(env: &mut Env<'_>, push: impl Fn(&mut Bundle) -> bool) {
+    if let Some(Event::Messages(bundle)) = env.events.last_mut()
+        && push(bundle)
+    {
+        return;
+    }
+    let mut bundle = env.bundles.pop().unwrap_or_default();
+    // An empty bundle takes a message of either kind.
+    push(&mut bundle);
+    env.events.push(Event::Messages(bundle));
 }

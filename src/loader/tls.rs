@@ -1,22 +1,31 @@
 //! TLS between the socket and the bytes of HTTP and WebSocket, without I/O: RFC 8446 and RFC 5246, by rustls.
 //!
-//! Ciphertext from the socket goes into [`TlsStream::received`] and comes out as plaintext; plaintext goes into
-//! [`TlsStream::send`] and comes out of [`TlsStream::output`] as ciphertext. The clock for the dates of certificates and the
-//! random bytes of the handshake are rustls' own.
+//! Ciphertext from the socket goes into [`TlsStream::received`]; it is decrypted where it lies, and each record's plaintext
+//! is handed on. Plaintext goes into [`TlsStream::send`] and comes out of [`TlsStream::output`] as ciphertext. The clock for
+//! the dates of certificates and the random bytes of the handshake are rustls' own.
+//!
+//! rustls' unbuffered interface is used, so that a connection that is idle owns no buffer, and a record is copied once on
+//! its way in: into the memory that rustls hands on. What is kept between two reads is [`Kept`].
 
-use std::borrow::Cow;
+mod explain;
+mod kept;
+mod sessions;
+
 use std::fmt;
-use std::io::{BufRead, Write};
 use std::sync::Arc;
 
+use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::{ServerName, UnixTime};
-use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, Error, InvalidMessage, PeerIncompatible,
-    ProtocolVersion,
+use rustls::pki_types::ServerName;
+use rustls::unbuffered::{
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
 };
+use rustls::{ClientConfig, ProtocolVersion};
 
 use crate::foundation::{ErrorCode, ErrorStage, RootCertificates, TlsProtocolVersion, UrlError};
+use explain::{explained, failure};
+use kept::Kept;
+use sessions::Sessions;
 
 #[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
 compile_error!("one of the features `ring` and `aws-lc-rs` has to be on: TLS needs its cryptography");
@@ -47,6 +56,7 @@ pub fn client_config(
         .map_err(explained)?
         .with_root_certificates(Arc::clone(roots.store()))
         .with_no_client_auth();
+    config.resumption = Resumption::store(Arc::new(Sessions::new()));
     // RFC 7301: without it, a server may choose HTTP/2, where an upgrade cannot be asked for.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
@@ -60,13 +70,26 @@ fn provider() -> CryptoProvider {
     return rustls::crypto::ring::default_provider();
 }
 
+/// Shorter pieces of plaintext share a record, at the price of a copy: a record costs about as much as copying this.
+const GATHERED: usize = 4 * 1024;
+
+/// What fits into a record: RFC 8446 §5.1.
+const RECORD: usize = 16 * 1024;
+
+/// More than any suite of TLS 1.2 or 1.3 adds to a record: header, nonce, type and tag.
+const RECORD_OVERHEAD: usize = 64;
+
 /// The client's end of one TLS connection.
 pub struct TlsStream {
-    connection: ClientConnection,
+    connection: UnbufferedClientConnection,
     state: State,
+    kept: Kept,
+    /// Records for the socket, in the order in which they were encrypted.
+    outgoing: Vec<u8>,
 }
 
 enum State {
+    Handshaking,
     Running,
     /// The server's close_notify came: RFC 8446 §6.1. Nothing that comes after it counts.
     Closed,
@@ -77,11 +100,23 @@ enum State {
 
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Received {
-    /// The handshake is done: the server's certificate is good and plaintext may be sent.
-    pub handshake_done: bool,
+pub enum Received {
+    /// All is taken.
+    All,
+    /// The handshake is done: the server's certificate is good and plaintext may be sent. This is told once, before any
+    /// plaintext is. What was not taken is to be given again, even where nothing is left.
+    Secured,
     /// The server's close_notify came. An end of the stream without it may be an attacker's cut.
-    pub closed: bool,
+    Closed,
+}
+
+/// Why rustls stopped.
+enum Stop {
+    /// It has looked at every whole record.
+    Blocked,
+    /// There is plaintext, and nobody knows yet that the handshake is done.
+    Unannounced,
+    Closed,
 }
 
 impl TlsStream {
@@ -93,99 +128,200 @@ impl TlsStream {
             failure(ErrorCode::SecureConnectionFailed, format!("no certificate can be for the host `{host}`"))
                 .with_source(error)
         })?;
-        let mut connection = ClientConnection::new(config, name.to_owned()).map_err(explained)?;
-        // The caller bounds what it gives at a time, and takes all of `output`.
-        connection.set_buffer_limit(None);
-        Ok(Self { connection, state: State::Running })
+        let connection = UnbufferedClientConnection::new(config, name.to_owned()).map_err(explained)?;
+        let mut stream = Self { connection, state: State::Handshaking, kept: Kept::default(), outgoing: Vec::new() };
+        stream.advance(&mut [], &mut |_| ())?;
+        Ok(stream)
     }
 
-    /// Takes all of `ciphertext`, however it is cut, and appends what was in it to `plaintext`.
+    /// Takes `ciphertext` from the front, however it is cut, and hands what was in it to `plaintext`, record by record.
     ///
     /// # Errors
     ///
-    /// The connection failed: all later calls say so again. What came before the fault is in `plaintext`, and the alert
-    /// for the server waits in [`output`](Self::output).
-    pub fn received(&mut self, ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<Received, UrlError> {
-        if matches!(self.state, State::Running)
-            && let Err(error) = self.decrypt(ciphertext, plaintext)
-        {
-            self.state = State::Failed(error);
+    /// The connection failed: all later calls say so again. What came before the fault was handed on, and the alert for the
+    /// server waits in [`output`](Self::output).
+    pub fn received(
+        &mut self,
+        ciphertext: &mut &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Received, UrlError> {
+        match &self.state {
+            State::Handshaking | State::Running => {}
+            State::Closed => return Ok(Received::Closed),
+            State::Closing => return Ok(Received::All),
+            State::Failed(error) => return Err(error.clone()),
         }
-        if let State::Failed(error) = &self.state {
-            return Err(error.clone());
-        }
+        let stop = match self.decrypt(ciphertext, plaintext) {
+            Ok(stop) => stop,
+            Err(error) => return Err(self.fail(error)),
+        };
         // The end of the handshake is the place to ask a delegate about the server's certificates: rustls knows the chain
-        // (`peer_certificates`), and no byte of HTTP leaves before the caller has seen `handshake_done`.
-        Ok(Received { handshake_done: !self.connection.is_handshaking(), closed: matches!(self.state, State::Closed) })
+        // (`peer_certificates`), and no byte of HTTP leaves before the caller has seen `Secured`.
+        let is_secured = matches!(self.state, State::Handshaking) && !self.connection.is_handshaking();
+        if let Stop::Closed = stop {
+            self.state = State::Closed;
+            self.kept.clear();
+        } else if is_secured {
+            self.state = State::Running;
+        }
+        Ok(match stop {
+            _ if is_secured => Received::Secured,
+            Stop::Closed => Received::Closed,
+            Stop::Blocked | Stop::Unannounced => Received::All,
+        })
     }
 
-    fn decrypt(&mut self, mut ciphertext: &[u8], plaintext: &mut Vec<u8>) -> Result<(), UrlError> {
-        while !ciphertext.is_empty() {
-            // rustls takes some 4 KiB at a time and keeps at most one record, or one message of the handshake of 64 KiB.
-            match self.connection.read_tls(&mut ciphertext) {
-                Ok(1..) => {}
-                Ok(0) => return Err(failure(ErrorCode::SecureConnectionFailed, "the server sent too long a record")),
-                Err(error) => {
-                    let reason = "the server sent too long a message of the handshake";
-                    return Err(failure(ErrorCode::SecureConnectionFailed, reason).with_source(error));
+    /// Each byte is looked at once: rustls gets the records as they lie in `ciphertext`, and a record that was cut when it
+    /// is whole.
+    fn decrypt(&mut self, ciphertext: &mut &mut [u8], plaintext: &mut dyn FnMut(&[u8])) -> Result<Stop, UrlError> {
+        loop {
+            if self.kept.is_empty() {
+                let records = std::mem::take(ciphertext);
+                self.kept.measure(records);
+                let (done, stop) = self.advance(records, plaintext)?;
+                let rest = records.get_mut(done..).unwrap_or_default();
+                self.kept.done(done);
+                match stop {
+                    Stop::Blocked => self.kept.keep(rest)?,
+                    Stop::Unannounced => *ciphertext = rest,
+                    Stop::Closed => {}
+                }
+                return Ok(stop);
+            }
+            if !self.kept.complete(ciphertext) {
+                return Ok(Stop::Blocked);
+            }
+            let mut records = self.kept.take();
+            let (done, stop) = self.advance(&mut records, plaintext)?;
+            self.kept.put_back(records, done)?;
+            if ciphertext.is_empty() || !matches!(stop, Stop::Blocked) {
+                return Ok(stop);
+            }
+        }
+    }
+
+    /// Lets rustls work through `records` until it wants more. How many bytes of them it is done with, and why it stopped.
+    fn advance(&mut self, records: &mut [u8], plaintext: &mut dyn FnMut(&[u8])) -> Result<(usize, Stop), UrlError> {
+        let mut done = 0;
+        // Each turn uses up a record, a message to send, or one of the states that come once.
+        loop {
+            let records = records.get_mut(done..).unwrap_or_default();
+            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(records);
+            done += discard;
+            match state.map_err(explained)? {
+                ConnectionState::ReadTraffic(_) if matches!(self.state, State::Handshaking) => {
+                    return Ok((done, Stop::Unannounced));
+                }
+                ConnectionState::ReadTraffic(mut traffic) => {
+                    while let Some(record) = traffic.next_record() {
+                        let record = record.map_err(explained)?;
+                        done += record.discard;
+                        plaintext(record.payload);
+                    }
+                }
+                ConnectionState::EncodeTlsData(message) => encode(message, &mut self.outgoing),
+                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
+                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => {
+                    return Ok((done, Stop::Blocked));
+                }
+                ConnectionState::PeerClosed | ConnectionState::Closed => return Ok((done, Stop::Closed)),
+                other => return Err(unexpected(&other)),
+            }
+        }
+    }
+
+    /// Nothing is received or sent any more, but for the alert that tells the server why.
+    fn fail(&mut self, error: UrlError) -> UrlError {
+        self.kept.clear();
+        // rustls gives out what waits to be sent before it looks at a byte.
+        while self.connection.wants_write() {
+            match self.connection.process_tls_records(&mut []).state {
+                Ok(ConnectionState::EncodeTlsData(message)) => encode(message, &mut self.outgoing),
+                Ok(ConnectionState::ReadTraffic(mut traffic)) => while traffic.next_record().is_some() {},
+                _ => break,
+            }
+        }
+        self.state = State::Failed(error.clone());
+        error
+    }
+
+    /// Encrypts `plaintext` for [`output`](Self::output). To be called after the handshake. After [`close`](Self::close) and
+    /// after a failure nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// The connection failed, because its keys are used up: RFC 5246 has no way to change them.
+    pub fn send<'a>(&mut self, plaintext: impl Iterator<Item = &'a [u8]>) -> Result<(), UrlError> {
+        debug_assert!(!self.connection.is_handshaking(), "plaintext before the end of the handshake");
+        if !matches!(self.state, State::Running | State::Closed) {
+            return Ok(());
+        }
+        let mut gathered = Vec::new();
+        self.write(|traffic, outgoing| {
+            for slice in plaintext {
+                if slice.len() < GATHERED {
+                    gathered.extend_from_slice(slice);
+                    if gathered.len() <= RECORD - GATHERED {
+                        continue;
+                    }
+                }
+                encrypt(traffic, &gathered, outgoing)?;
+                gathered.clear();
+                if slice.len() >= GATHERED {
+                    encrypt(traffic, slice, outgoing)?;
                 }
             }
-            let processed = self.connection.process_new_packets();
-            self.take_plaintext(plaintext);
-            if processed.map_err(explained)?.peer_has_closed() {
-                self.state = State::Closed;
-                return Ok(());
+            encrypt(traffic, &gathered, outgoing)
+        })
+        .map_err(|error| self.fail(error))
+    }
+
+    /// Lets `write` put records into `outgoing`, behind those that rustls wants to send first.
+    fn write(
+        &mut self,
+        write: impl FnOnce(&mut WriteTraffic<'_, ClientConnectionData>, &mut Vec<u8>) -> Result<(), EncryptError>,
+    ) -> Result<(), UrlError> {
+        loop {
+            // rustls has looked at these bytes, and holds positions in them.
+            match self.connection.process_tls_records(self.kept.held()).state.map_err(explained)? {
+                ConnectionState::WriteTraffic(mut traffic) => {
+                    return write(&mut traffic, &mut self.outgoing).map_err(exhausted);
+                }
+                ConnectionState::EncodeTlsData(message) => encode(message, &mut self.outgoing),
+                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
+                other => return Err(unexpected(&other)),
             }
-        }
-        Ok(())
-    }
-
-    fn take_plaintext(&mut self, plaintext: &mut Vec<u8>) {
-        let mut reader = self.connection.reader();
-        // An error says that there is no more for now, an empty chunk that there is no more at all.
-        while let Ok(chunk @ [_, ..]) = reader.fill_buf() {
-            plaintext.extend_from_slice(chunk);
-            let taken = chunk.len();
-            reader.consume(taken);
-        }
-    }
-
-    /// Encrypts `plaintext` for [`output`](Self::output). To be called after the handshake; what comes before waits for it.
-    /// After [`close`](Self::close) and after a failure nothing is sent.
-    pub fn send(&mut self, plaintext: &[u8]) {
-        debug_assert!(!self.connection.is_handshaking(), "plaintext before the end of the handshake");
-        if matches!(self.state, State::Running | State::Closed) {
-            // Fails only for a connection that has failed, and such a one is not asked.
-            let written = self.connection.writer().write_all(plaintext);
-            debug_assert!(written.is_ok(), "{written:?}");
         }
     }
 
     /// Appends all the bytes that wait to be written to the socket: handshake, data and alerts.
     pub fn output(&mut self, into: &mut Vec<u8>) {
-        while self.connection.wants_write() {
-            // A `Vec` takes all that it is given.
-            let written = self.connection.write_tls(into);
-            debug_assert!(matches!(written, Ok(1..)), "{written:?}");
-            if !matches!(written, Ok(1..)) {
-                return;
-            }
+        if into.is_empty() {
+            *into = std::mem::take(&mut self.outgoing);
+        } else {
+            into.append(&mut self.outgoing);
+            self.outgoing = Vec::new();
         }
     }
 
     /// Whether [`output`](Self::output) has something to give.
     pub fn wants_write(&self) -> bool {
-        self.connection.wants_write()
+        !self.outgoing.is_empty()
     }
 
-    /// Tells the server that nothing more will be sent (close_notify, RFC 8446 §6.1). To be called when nothing more is
-    /// awaited either: what arrives from now on is dropped.
+    /// Tells the server that nothing more will be sent (close_notify, RFC 8446 §6.1); within the handshake, nothing is told.
+    /// To be called when nothing more is awaited either: what arrives from now on is dropped.
     pub fn close(&mut self) {
         if matches!(self.state, State::Running | State::Closed) {
-            self.connection.send_close_notify();
+            // Where it cannot be told, there is nothing left to lose.
+            let _ = self
+                .write(|traffic, outgoing| append(outgoing, RECORD_OVERHEAD, |room| traffic.queue_close_notify(room)));
+        }
+        if !matches!(self.state, State::Failed(_)) {
             // rustls asserts in a debug build that no alert follows a close_notify, and a faulty record would ask for one.
             // So it is given none.
             self.state = State::Closing;
+            self.kept.clear();
         }
     }
 
@@ -214,129 +350,56 @@ impl fmt::Debug for TlsStream {
     }
 }
 
-fn failure(code: ErrorCode, reason: impl Into<Cow<'static, str>>) -> UrlError {
-    UrlError::new(code, ErrorStage::Tls, reason)
+/// Appends the records of `plaintext`.
+fn encrypt(
+    traffic: &mut WriteTraffic<'_, ClientConnectionData>,
+    plaintext: &[u8],
+    into: &mut Vec<u8>,
+) -> Result<(), EncryptError> {
+    if plaintext.is_empty() {
+        return Ok(());
+    }
+    let room = plaintext.len() + plaintext.len().div_ceil(RECORD) * RECORD_OVERHEAD;
+    append(into, room, |room| traffic.encrypt(plaintext, room))
 }
 
-/// Apple's code for an error of rustls, and the error in plain words.
-fn explained(error: Error) -> UrlError {
-    let (code, reason) = match &error {
-        Error::InvalidCertificate(fault) => bad_certificate(fault),
-        Error::AlertReceived(alert) => refused_by_server(*alert),
-        Error::InvalidMessage(InvalidMessage::InvalidContentType | InvalidMessage::UnknownProtocolVersion) => (
-            ErrorCode::SecureConnectionFailed,
-            "what the server sent is not TLS; perhaps it speaks plain HTTP on this port".into(),
-        ),
-        Error::PeerIncompatible(
-            PeerIncompatible::ServerTlsVersionIsDisabledByOurConfig | PeerIncompatible::ServerDoesNotSupportTls12Or13,
-        ) => (
-            ErrorCode::SecureConnectionFailed,
-            "the server speaks none of the versions of TLS that the configuration allows".into(),
-        ),
-        other => (ErrorCode::SecureConnectionFailed, other.to_string().into()),
-    };
-    failure(code, reason).with_source(error)
+/// Appends what `write` writes into `room` bytes, or into as many as it says that it needs.
+fn append(
+    into: &mut Vec<u8>,
+    room: usize,
+    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
+) -> Result<(), EncryptError> {
+    let start = into.len();
+    into.resize(start + room, 0);
+    let mut written = write(into.get_mut(start..).unwrap_or_default());
+    if let Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) = written {
+        into.resize(start + required_size, 0);
+        written = write(into.get_mut(start..).unwrap_or_default());
+    }
+    into.truncate(start + written.as_ref().copied().unwrap_or(0));
+    written.map(drop)
 }
 
-fn bad_certificate(fault: &CertificateError) -> (ErrorCode, Cow<'static, str>) {
-    match fault {
-        CertificateError::Expired => {
-            (ErrorCode::ServerCertificateHasBadDate, "a certificate of the server has expired".into())
-        }
-        CertificateError::ExpiredContext { time, not_after } => {
-            let since = difference(*time, *not_after);
-            let reason = format!("a certificate of the server expired {since} ago");
-            (ErrorCode::ServerCertificateHasBadDate, reason.into())
-        }
-        CertificateError::NotValidYet => {
-            (ErrorCode::ServerCertificateNotYetValid, "a certificate of the server is not valid yet".into())
-        }
-        CertificateError::NotValidYetContext { time, not_before } => {
-            let until = difference(*not_before, *time);
-            let reason = format!("a certificate of the server is not valid before {until} from now");
-            (ErrorCode::ServerCertificateNotYetValid, reason.into())
-        }
-        CertificateError::NotValidForName => {
-            (ErrorCode::ServerCertificateUntrusted, "the server's certificate is for another host".into())
-        }
-        CertificateError::NotValidForNameContext { expected, presented } => {
-            let reason =
-                format!("the server's certificate is not for `{}` but for {}", expected.to_str(), names(presented));
-            (ErrorCode::ServerCertificateUntrusted, reason.into())
-        }
-        CertificateError::UnknownIssuer => (
-            ErrorCode::ServerCertificateHasUnknownRoot,
-            "the server's certificate leads to none of the root certificates that the configuration trusts".into(),
-        ),
-        other => {
-            (ErrorCode::ServerCertificateUntrusted, format!("the server's certificate is not good: {other}").into())
-        }
+/// Appends a message of the handshake, an alert, or an update of keys.
+fn encode(mut message: EncodeTlsData<'_, ClientConnectionData>, into: &mut Vec<u8>) {
+    let start = into.len();
+    // It says how long it is where it has no room.
+    if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = message.encode(&mut []) {
+        into.resize(start + required_size, 0);
+        let written = message.encode(into.get_mut(start..).unwrap_or_default());
+        debug_assert!(written.is_ok(), "{written:?}");
+        into.truncate(start + written.unwrap_or(0));
     }
 }
 
-/// An alert that ends the connection: RFC 8446 §6.2. Those about certificates are about the client's.
-fn refused_by_server(alert: AlertDescription) -> (ErrorCode, Cow<'static, str>) {
-    match alert {
-        AlertDescription::CertificateRequired => {
-            (ErrorCode::ClientCertificateRequired, "the server requires a certificate of the client".into())
-        }
-        AlertDescription::AccessDenied
-        | AlertDescription::BadCertificate
-        | AlertDescription::CertificateExpired
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::UnknownCA
-        | AlertDescription::UnsupportedCertificate => {
-            let reason = format!("the server does not accept the certificate of the client ({alert:?})");
-            (ErrorCode::ClientCertificateRejected, reason.into())
-        }
-        AlertDescription::ProtocolVersion => (
-            ErrorCode::SecureConnectionFailed,
-            "the server speaks none of the versions of TLS that the configuration allows".into(),
-        ),
-        AlertDescription::UnrecognisedName => {
-            (ErrorCode::SecureConnectionFailed, "the server does not know the host that it was asked for".into())
-        }
-        AlertDescription::NoApplicationProtocol => {
-            (ErrorCode::SecureConnectionFailed, "the server does not speak HTTP/1.1".into())
-        }
-        other => (ErrorCode::SecureConnectionFailed, format!("the server ended the TLS connection ({other:?})").into()),
-    }
+fn exhausted(error: EncryptError) -> UrlError {
+    let reason = format!("nothing more can be sent on this TLS connection: {error}");
+    failure(ErrorCode::NetworkConnectionLost, reason).with_source(error)
 }
 
-/// The time from `earlier` to `later`, in the largest unit that it fills.
-fn difference(later: UnixTime, earlier: UnixTime) -> String {
-    let seconds = later.as_secs().saturating_sub(earlier.as_secs());
-    let units = [(24 * 60 * 60, "day"), (60 * 60, "hour"), (60, "minute"), (1, "second")];
-    let (length, unit) = units.into_iter().find(|(length, _)| seconds >= *length).unwrap_or((1, "second"));
-    let count = seconds / length;
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
-}
-
-/// What a certificate is for. The names are the server's words: few of them are shown, none at length, and nothing of them
-/// that is no plain character.
-fn names(presented: &[String]) -> String {
-    const SHOWN: usize = 4;
-    const LENGTH: usize = 100;
-    if presented.is_empty() {
-        return "no host".to_owned();
-    }
-    let mut text = String::new();
-    for (index, name) in presented.iter().take(SHOWN).enumerate() {
-        if index > 0 {
-            text.push_str(", ");
-        }
-        // rustls names them `DnsName("example.com")` and `IpAddress(192.0.2.1)`.
-        let name = name.strip_prefix("DnsName(\"").and_then(|name| name.strip_suffix("\")")).unwrap_or(name);
-        let name = name.strip_prefix("IpAddress(").and_then(|name| name.strip_suffix(')')).unwrap_or(name);
-        text.push('`');
-        text.extend(name.chars().take(LENGTH).flat_map(char::escape_debug));
-        text.push('`');
-    }
-    match presented.len().saturating_sub(SHOWN) {
-        0 => text,
-        more => text + &format!(" and {more} more"),
-    }
+/// A state that a client without early data does not come into.
+fn unexpected(state: &ConnectionState<'_, '_, ClientConnectionData>) -> UrlError {
+    failure(ErrorCode::SecureConnectionFailed, format!("TLS is in an unexpected state: {state:?}"))
 }
 
 #[cfg(test)]

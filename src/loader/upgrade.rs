@@ -26,7 +26,11 @@ impl Loader {
         underway.nonce = Some(nonce);
         self.timeline.mark(Mark::RequestStart, env.now);
         match &mut self.tls {
-            Some(tls) => tls.send(&upgrade.head),
+            Some(tls) => {
+                if let Err(error) = tls.send(std::iter::once(upgrade.head.as_slice())) {
+                    return self.lose(env, error);
+                }
+            }
             None => self.raw = Some(Box::new(Raw { bytes: upgrade.head, written: 0 })),
         }
         self.stage = Stage::Upgrading(Box::new(Upgrading { parser: HeadParser::default(), offer: upgrade.offer }));

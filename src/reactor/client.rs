@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::Connection;
+use crate::foundation::Bundle;
 use crate::loader::Event;
 
 /// A task, as the reactor sees it.
@@ -10,8 +11,9 @@ pub trait Client: Send + Sync {
     /// The connection that belongs to the task.
     fn connection(&self) -> &Connection;
 
-    /// Takes what happened, in order. Called under the connection's lock, from any thread; calls no user code.
-    fn deliver(&self, events: &mut Vec<Event>) -> Delivered;
+    /// Takes what happened, in order, and gives back empty bundles. Called under the connection's lock, from any
+    /// thread; calls no user code.
+    fn deliver(&self, events: &mut Vec<Event>, bundles: &mut Vec<Bundle>) -> Delivered;
 
     /// The task itself, to be kept; `None` when it is going.
     fn to_arc(&self) -> Option<Arc<dyn Client>>;

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{CloseCode, Completion, Message, UrlError};
+use crate::foundation::{Bundle, CloseCode, Completion, Message, UrlError};
 use crate::loader::{Env, Event, Loader, Output, Spare, Tls};
 use crate::websocket::Supply;
 
@@ -74,23 +74,18 @@ impl After {
 struct Scratch {
     supply: Supply,
     spare: Spare,
-    plaintext: Vec<u8>,
+    bundles: Vec<Bundle>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self {
-            supply: Supply::new(system_random()),
-            spare: Spare::default(),
-            plaintext: Vec::new(),
-            events: Vec::new(),
-        }
+        Self { supply: Supply::new(system_random()), spare: Spare::default(), bundles: Vec::new(), events: Vec::new() }
     }
 }
 
-/// How much room for decrypted bytes a thread keeps.
-const PLAINTEXT_KEPT: usize = 512 * 1024;
+/// How many empty bundles a thread keeps, of some 64 KiB each.
+const BUNDLES_KEPT: usize = 4;
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
@@ -108,8 +103,6 @@ fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
     let result = run(&mut scratch);
     scratch.events.clear();
     scratch.events.shrink_to(EVENTS_KEPT);
-    scratch.plaintext.clear();
-    scratch.plaintext.shrink_to(PLAINTEXT_KEPT);
     let _ = SCRATCH.try_with(|kept| kept.replace(Some(scratch)));
     result
 }
@@ -393,17 +386,36 @@ fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     if scratch.events.is_empty() {
         return false;
     }
-    let delivered = client.deliver(&mut scratch.events);
+    fit(scratch);
+    let delivered = client.deliver(&mut scratch.events, &mut scratch.bundles);
     scratch.events.clear();
+    scratch.bundles.truncate(BUNDLES_KEPT);
     if !delivered.keep_reading {
         state.loader.set_reading(false, Instant::now());
     }
     delivered.schedule
 }
 
+/// Messages that may wait long take no more memory than they have bytes.
+fn fit(scratch: &mut Scratch) {
+    for event in &mut scratch.events {
+        let Event::Messages(messages) = event else { continue };
+        let fitted = match messages.len() {
+            1 => messages.pop().map(Event::Message),
+            _ => messages.fitted().map(Event::Messages),
+        };
+        if let Some(fitted) = fitted
+            && let Event::Messages(mut emptied) = std::mem::replace(event, fitted)
+        {
+            emptied.clear();
+            scratch.bundles.push(emptied);
+        }
+    }
+}
+
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    let Scratch { supply, spare, plaintext, events } = scratch;
-    Env { now, supply, spare, plaintext, events }
+    let Scratch { supply, spare, bundles, events } = scratch;
+    Env { now, supply, spare, bundles, events }
 }
 
 /// How many pieces of memory are written by one system call.

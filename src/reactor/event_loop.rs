@@ -291,7 +291,7 @@ impl EventLoop {
                     buffer.resize(RECEIVE_BUFFER, 0);
                     let result = receive(&socket, &mut buffer);
                     if let Ok(count @ 1..) = result {
-                        let bytes = buffer.get(..count).unwrap_or_default();
+                        let bytes = buffer.get_mut(..count).unwrap_or_default();
                         after = Some(self.step(token, |loader, env| loader.receive(env, bytes)));
                     }
                     self.buffer = buffer;

@@ -12,7 +12,7 @@ use super::delegate::{Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
 use crate::loader::{Callback, Event, Mailbox};
 use crate::reactor::{Client, Connection, Delivered, Work};
 
@@ -480,7 +480,7 @@ impl Client for TaskShared {
         &self.connection
     }
 
-    fn deliver(&self, events: &mut Vec<Event>) -> Delivered {
+    fn deliver(&self, events: &mut Vec<Event>, bundles: &mut Vec<Bundle>) -> Delivered {
         let mut desk = self.desk.lock();
         for event in events.drain(..) {
             match &event {
@@ -492,11 +492,12 @@ impl Client for TaskShared {
                 Event::UnreadDue if desk.scheduled => continue,
                 _ => {}
             }
-            if !matches!(event, Event::Message(_)) {
+            if !matches!(event, Event::Message(_) | Event::Messages(_)) {
                 self.disturbed.store(true, Ordering::Release);
             }
             desk.mailbox.deliver(event);
         }
+        desk.mailbox.take_spare(bundles);
         Delivered { keep_reading: desk.mailbox.may_read_on(), schedule: desk.must_schedule() }
     }
 

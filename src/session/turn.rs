@@ -12,17 +12,11 @@ use std::sync::atomic::Ordering;
 
 use super::operation_queue::LaneRun;
 use super::task::{TaskShared, guarded};
-use crate::foundation::{Completion, Message};
+use crate::foundation::{Bundle, Completion, Message};
 use crate::loader::Callback;
 
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;
-
-/// How many messages are lent at first. A task that does not ask for them has to take them back.
-const FIRST_HAND: usize = 4;
-
-/// How many messages are lent at most.
-const HAND: usize = 64;
 
 thread_local! {
     /// The task whose turn runs on this thread, innermost.
@@ -30,14 +24,7 @@ thread_local! {
     /// The receive that it asked for and the mailbox does not know of.
     static KEPT: Cell<Option<Completion<Message>>> = const { Cell::new(None) };
     /// Room for the next turn on this thread.
-    static ROOM: RefCell<Room> = const { RefCell::new(Room { batch: VecDeque::new(), hand: VecDeque::new() }) };
-}
-
-/// What a turn has taken out of the mailbox; empty between turns.
-#[derive(Default)]
-struct Room {
-    batch: VecDeque<Callback>,
-    hand: VecDeque<Message>,
+    static ROOM: RefCell<VecDeque<Callback>> = const { RefCell::new(VecDeque::new()) };
 }
 
 /// While it lives, this thread runs a turn of one task.
@@ -65,11 +52,13 @@ impl Drop for Place {
 /// A turn under way.
 struct Turn<'a> {
     task: &'a TaskShared,
-    room: Room,
-    /// How many messages of the hand were told, and their bytes.
+    /// Callbacks that were taken out of the mailbox.
+    batch: VecDeque<Callback>,
+    /// Messages that the mailbox lent.
+    hand: Option<Bundle>,
+    /// How many of them were told, and their bytes.
     told: usize,
     told_bytes: usize,
-    next_hand: usize,
 }
 
 impl TaskShared {
@@ -99,14 +88,14 @@ impl TaskShared {
 
     /// Runs callbacks until there are no more, or others must have their turn.
     pub(super) fn run_callbacks(&self) -> LaneRun {
-        let room = ROOM.try_with(RefCell::take).unwrap_or_default();
-        let mut turn = Turn { task: self, room, told: 0, told_bytes: 0, next_hand: FIRST_HAND };
+        let batch = ROOM.try_with(RefCell::take).unwrap_or_default();
+        let mut turn = Turn { task: self, batch, hand: None, told: 0, told_bytes: 0 };
         let run = {
             let _place = Place::new(self);
             turn.run()
         };
-        let room = turn.room;
-        let _ = ROOM.try_with(|kept| kept.replace(room));
+        let batch = turn.batch;
+        let _ = ROOM.try_with(|kept| kept.replace(batch));
         run
     }
 }
@@ -126,7 +115,7 @@ impl Turn<'_> {
                 ran += 1;
                 continue;
             }
-            if self.room.batch.is_empty() && !self.refill(BATCH - ran) {
+            if self.batch.is_empty() && !self.refill(BATCH - ran) {
                 // What these callbacks sent is written now, and perhaps there is something to tell of that.
                 cork = None;
                 if task.disturbed.load(Ordering::Acquire) {
@@ -134,9 +123,9 @@ impl Turn<'_> {
                 }
                 break;
             }
-            let Some(callback) = self.room.batch.pop_front() else { continue };
+            let Some(callback) = self.batch.pop_front() else { continue };
             cork.get_or_insert_with(|| task.session.reactor.cork());
-            task.in_hand.store(self.room.batch.len(), Ordering::Relaxed);
+            task.in_hand.store(self.batch.len(), Ordering::Relaxed);
             task.call(callback);
             ran += 1;
         }
@@ -146,11 +135,12 @@ impl Turn<'_> {
 
     /// The next message of those that were lent, with the receive that the last callback asked for.
     fn next_of_hand(&mut self) -> Option<(Completion<Message>, Message)> {
-        if self.room.hand.is_empty() || !self.room.batch.is_empty() || self.task.disturbed.load(Ordering::Acquire) {
+        let hand = self.hand.as_mut().filter(|hand| !hand.is_empty())?;
+        if !self.batch.is_empty() || self.task.disturbed.load(Ordering::Acquire) {
             return None;
         }
         let handler = self.task.take_kept()?;
-        let message = self.room.hand.pop_front()?;
+        let message = hand.pop()?;
         self.told += 1;
         self.told_bytes += message.len();
         Some((handler, message))
@@ -162,17 +152,15 @@ impl Turn<'_> {
         let (read_on, found) = {
             let mut desk = task.desk.lock();
             let asked = self.settle(&mut desk);
-            let room = &mut self.room;
-            desk.mailbox.next_batch(&mut room.batch, most);
-            task.in_hand.store(room.batch.len(), Ordering::Relaxed);
+            desk.mailbox.next_batch(&mut self.batch, most);
+            task.in_hand.store(self.batch.len(), Ordering::Relaxed);
             // One that asked in its last callback will ask in its next.
-            if asked && room.batch.len() == 1 {
-                desk.mailbox.lend(&mut room.hand, self.next_hand.min(most));
-                self.next_hand = HAND.min(self.next_hand * 2);
+            if asked && self.batch.len() == 1 {
+                self.hand = desk.mailbox.lend();
             }
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             task.disturbed.store(false, Ordering::Relaxed);
-            (desk.mailbox.must_read_on(), !room.batch.is_empty())
+            (desk.mailbox.must_read_on(), !self.batch.is_empty())
         };
         task.read_on_if(read_on);
         found
@@ -181,8 +169,10 @@ impl Turn<'_> {
     /// Gives the mailbox back what was taken out and not told, and the receive that it does not know of; whether there was
     /// one.
     fn settle(&mut self, desk: &mut super::task::Desk) -> bool {
-        desk.mailbox.take_back(&mut self.room.hand, self.told, self.told_bytes);
-        desk.mailbox.put_back(&mut self.room.batch);
+        if let Some(hand) = self.hand.take() {
+            desk.mailbox.take_back(hand, self.told, self.told_bytes);
+        }
+        desk.mailbox.put_back(&mut self.batch);
         (self.told, self.told_bytes) = (0, 0);
         match self.task.take_kept() {
             Some(handler) => desk.mailbox.receive_first(handler),
@@ -200,6 +190,9 @@ impl Turn<'_> {
             task.in_hand.store(0, Ordering::Relaxed);
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             let again = desk.mailbox.has_next();
+            if !again {
+                desk.mailbox.drop_spare();
+            }
             desk.set_scheduled(again);
             (desk.mailbox.must_read_on(), again)
         };

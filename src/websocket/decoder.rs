@@ -17,11 +17,18 @@ const SHORT_FRAME: u64 = 64;
 /// What must be missing of a frame for its message to be read into directly.
 const DIRECT: usize = 16 * 1024;
 
+/// A message of one frame that is no longer and came in one piece is told where it lies.
+const SHORT_MESSAGE: usize = 4096;
+
 /// What the server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming {
+pub enum Incoming<'a> {
     /// A whole message, all of its fragments joined.
     Message(Message),
+    /// A whole text of 4 KiB at most, in the bytes that it came with.
+    Text(&'a str),
+    /// A whole binary message of 4 KiB at most, in the bytes that it came with.
+    Data(&'a [u8]),
     /// A ping, to be answered with a pong of the same payload: §5.5.2.
     Ping(Vec<u8>),
     /// A pong: §5.5.3.
@@ -33,6 +40,20 @@ pub enum Incoming {
         /// UTF-8.
         reason: Vec<u8>,
     },
+}
+
+impl Incoming<'_> {
+    /// With a message of its own.
+    pub fn into_owned(self) -> Incoming<'static> {
+        match self {
+            Self::Message(message) => Incoming::Message(message),
+            Self::Text(text) => Incoming::Message(Message::String(text.to_owned())),
+            Self::Data(data) => Incoming::Message(Message::Data(data.to_vec())),
+            Self::Ping(payload) => Incoming::Ping(payload),
+            Self::Pong(payload) => Incoming::Pong(payload),
+            Self::Close { code, reason } => Incoming::Close { code, reason },
+        }
+    }
 }
 
 /// Reads what a server sends. An idle one owns no memory but itself, and a place for pieces once a frame came in pieces.
@@ -108,7 +129,7 @@ impl Decoder {
     ///
     /// After a violation or a Close the decoder is finished: everything is taken and means nothing. While a
     /// [`PayloadBuffer`] is out nothing is taken, for what comes next belongs in there.
-    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
         self.advance(input).inspect_err(|_| self.finish())
     }
 
@@ -122,7 +143,11 @@ impl Decoder {
 
     /// Gives a buffer back after `count` bytes were read into the front of its [`space`](PayloadBuffer::space). A `count`
     /// beyond the space counts as all of it.
-    pub fn payload_received(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
+    pub fn payload_received(
+        &mut self,
+        buffer: PayloadBuffer,
+        count: usize,
+    ) -> Result<Option<Incoming<'static>>, Violation> {
         self.receive_payload(buffer, count).inspect_err(|_| self.finish())
     }
 
@@ -140,7 +165,7 @@ impl Decoder {
         self.pieces = None;
     }
 
-    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+    fn advance<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
         loop {
             let incoming = match self.position {
                 Position::Header { .. } => match self.header(input)? {
@@ -212,7 +237,7 @@ impl Decoder {
 
     /// Behind a header. A frame whose payload is all there is taken at once.
     #[inline]
-    fn begin(&mut self, header: Header, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
+    fn begin<'a>(&mut self, header: Header, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
         let Header { fin: is_last, opcode, length } = header;
         if opcode.is_control() {
             return self.begin_control(opcode, length as usize, input).transpose();
@@ -243,7 +268,7 @@ impl Decoder {
         opcode: Opcode,
         length: usize,
         input: &mut &[u8],
-    ) -> Option<Result<Incoming, Violation>> {
+    ) -> Option<Result<Incoming<'static>, Violation>> {
         if let Some((payload, after)) = input.split_at_checked(length) {
             *input = after;
             return Some(self.control(opcode, payload.to_vec()));
@@ -254,7 +279,7 @@ impl Decoder {
         None
     }
 
-    fn control(&mut self, opcode: Opcode, payload: Vec<u8>) -> Result<Incoming, Violation> {
+    fn control(&mut self, opcode: Opcode, payload: Vec<u8>) -> Result<Incoming<'static>, Violation> {
         match opcode {
             Opcode::Ping => Ok(Incoming::Ping(payload)),
             Opcode::Pong => Ok(Incoming::Pong(payload)),
@@ -266,7 +291,7 @@ impl Decoder {
         }
     }
 
-    fn end_of_frame(&mut self, is_last: bool) -> Result<Option<Incoming>, Violation> {
+    fn end_of_frame(&mut self, is_last: bool) -> Result<Option<Incoming<'static>>, Violation> {
         self.position = NEXT_FRAME;
         if !is_last {
             return Ok(None);
@@ -276,7 +301,7 @@ impl Decoder {
         message.payload.finish().map(|message| Some(Incoming::Message(message))).map_err(not_text)
     }
 
-    fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
+    fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming<'static>>, Violation> {
         let Position::Data { is_last, rest } = self.position else { return Ok(None) };
         let message = self.pieces.get_or_insert_default().message.insert(buffer.message);
         admit(self.limit, message.payload.len(), rest as u64)?;
@@ -343,19 +368,19 @@ fn not_text(_: Malformed) -> Violation {
     Violation::text("a text message is not UTF-8")
 }
 
-/// A message of one frame that came in one piece: one allocation of its exact size, one copy.
+/// A message of one frame that came in one piece: one allocation of its exact size, one copy; none where it is short.
 #[inline]
-fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
-    let message = if opcode == Opcode::Text {
-        Message::String(simdutf8::basic::from_utf8(payload).map_err(|_| not_text(Malformed))?.to_owned())
+fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
+    let incoming = if opcode == Opcode::Text {
+        Incoming::Text(simdutf8::basic::from_utf8(payload).map_err(|_| not_text(Malformed))?)
     } else {
-        Message::Data(payload.to_vec())
+        Incoming::Data(payload)
     };
-    Ok(Incoming::Message(message))
+    Ok(if payload.len() > SHORT_MESSAGE { incoming.into_owned() } else { incoming })
 }
 
 /// What a Close says: §5.5.1, §7.4.
-fn close(payload: &[u8]) -> Result<Incoming, Violation> {
+fn close(payload: &[u8]) -> Result<Incoming<'static>, Violation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         if payload.is_empty() {
             return Ok(Incoming::Close { code: None, reason: Vec::new() });

@@ -288,7 +288,7 @@ impl World {
                 note!(self, "read: {result:?}");
                 result.map(|count| {
                     self.input(count);
-                    self.step(Cause::Received, |loader, env| loader.receive(env, &buffer[..count]));
+                    self.step(Cause::Received, |loader, env| loader.receive(env, &mut buffer[..count]));
                 })
             }
         };

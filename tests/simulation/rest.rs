@@ -152,7 +152,7 @@ impl World {
         for what in 0..11 {
             let address = ([192, 0, 2, 9], 80).into();
             self.step(Cause::Other, |loader, env| match what {
-                0 => loader.receive(env, b"\x81\x05hello\x88\x00"),
+                0 => loader.receive(env, &mut b"\x81\x05hello\x88\x00".to_owned()),
                 1 => loader.end_of_stream(env),
                 2 => loader.read_failed(env, ErrorKind::ConnectionReset.into()),
                 3 => loader.write_failed(env, ErrorKind::BrokenPipe.into()),

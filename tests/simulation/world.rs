@@ -50,7 +50,6 @@ pub struct World {
     pub mailbox: Mailbox,
     supply: Supply,
     spare: Spare,
-    plaintext: Vec<u8>,
     pub network: Network,
     pub peer: Peer,
     pub model: Model,
@@ -144,7 +143,6 @@ impl World {
             mailbox,
             supply: Supply::new(Random::new(move |pool| bytes.fill(pool))),
             spare: Spare::default(),
-            plaintext: Vec::new(),
             network,
             handlers: Handlers::default(),
             tap: Tap::default(),
@@ -190,9 +188,8 @@ impl World {
         self.cause = cause;
         let mut events = Vec::new();
         let now = self.instant();
-        let Self { loader, supply, spare, plaintext, .. } = self;
-        let result = step(loader, &mut Env { now, supply, spare, plaintext, events: &mut events });
-        assert!(self.plaintext.is_empty(), "the room for decrypted bytes is empty between steps");
+        let Self { loader, supply, spare, .. } = self;
+        let result = step(loader, &mut Env { now, supply, spare, bundles: &mut Vec::new(), events: &mut events });
         for event in events {
             self.event(event);
         }
@@ -230,6 +227,13 @@ impl World {
                 self.model.opened = true;
             }
             Event::Message(message) => self.model.message(&plain(message.clone()), &self.peer),
+            Event::Messages(messages) => {
+                let mut messages = messages.clone();
+                assert!(!messages.is_empty());
+                while let Some(message) = messages.pop() {
+                    self.model.message(&plain(message), &self.peer);
+                }
+            }
             Event::Sent(_, result) => {
                 let result = result.as_ref().copied().map_err(|error| self.code(error));
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());

@@ -1,12 +1,13 @@
 use std::error::Error as _;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::sync::LazyLock;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
+use rustls::{AlertDescription, Error, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
+use super::explain::{difference, names};
 use super::*;
 use TlsProtocolVersion::{TlsV12, TlsV13};
 
@@ -87,7 +88,8 @@ struct Pair {
     cut: usize,
     to_client: Vec<u8>,
     plaintext: Vec<u8>,
-    received: Received,
+    handshake_done: bool,
+    closed: bool,
     server_error: Option<Error>,
 }
 
@@ -101,7 +103,8 @@ impl Pair {
             cut,
             to_client: Vec::new(),
             plaintext: Vec::new(),
-            received: Received { handshake_done: false, closed: false },
+            handshake_done: false,
+            closed: false,
             server_error: None,
         }
     }
@@ -130,9 +133,35 @@ impl Pair {
     /// Brings what waits for the client to it, in pieces.
     fn answer_client(&mut self) -> Result<(), UrlError> {
         for piece in std::mem::take(&mut self.to_client).chunks(self.cut) {
-            self.received = self.client.received(piece, &mut self.plaintext)?;
+            self.feed(piece)?;
         }
         Ok(())
+    }
+
+    /// Gives `bytes` to the client.
+    fn feed(&mut self, bytes: &[u8]) -> Result<(), UrlError> {
+        let mut bytes = bytes.to_vec();
+        let mut rest = bytes.as_mut_slice();
+        loop {
+            let before = self.plaintext.len();
+            let received =
+                self.client.received(&mut rest, &mut |plaintext| self.plaintext.extend_from_slice(plaintext))?;
+            match received {
+                Received::All => return Ok(()),
+                Received::Closed => {
+                    self.closed = true;
+                    return Ok(());
+                }
+                Received::Secured => {
+                    assert!(!std::mem::replace(&mut self.handshake_done, true), "it is told once");
+                    assert_eq!(self.plaintext.len(), before, "plaintext before the handshake is known to be done");
+                }
+            }
+        }
+    }
+
+    fn say(&mut self, plaintext: &[u8]) {
+        self.client.send(std::iter::once(plaintext)).unwrap();
     }
 
     /// Until neither has anything to say.
@@ -152,7 +181,7 @@ impl Pair {
 
     fn opened(mut self) -> Self {
         self.run().unwrap();
-        assert_eq!(self.received, Received { handshake_done: true, closed: false });
+        assert_eq!((self.handshake_done, self.closed), (true, false));
         self
     }
 
@@ -178,7 +207,7 @@ fn handshake_and_messages_however_the_bytes_are_cut() {
             assert_eq!(pair.server.alpn_protocol(), Some(&b"http/1.1"[..]));
             assert_eq!(pair.server.server_name(), Some("localhost"));
 
-            pair.client.send(b"question");
+            pair.say(b"question");
             assert!(pair.client.wants_write());
             pair.server.writer().write_all(b"answer").unwrap();
             pair.server.writer().write_all(b", more").unwrap();
@@ -197,7 +226,7 @@ fn large_data_both_ways() {
     for version in [TlsV12, TlsV13] {
         for cut in [usize::MAX, 1000] {
             let mut pair = Pair::trusting(version, cut).opened();
-            pair.client.send(&large);
+            pair.say(&large);
             pair.server.writer().write_all(&large).unwrap();
             // The server of the test takes no more than it has room for, so that it is emptied record by record.
             let mut bytes = Vec::new();
@@ -265,7 +294,7 @@ fn certificates() {
         let result = pair.run();
         let Some((code, reason)) = expected else {
             result.unwrap();
-            assert!(pair.received.handshake_done, "{host}");
+            assert!(pair.handshake_done, "{host}");
             let is_name = host.contains("local") || host.contains("example");
             assert_eq!(pair.server.server_name(), is_name.then(|| host.trim_end_matches('.')));
             continue;
@@ -276,7 +305,7 @@ fn certificates() {
         assert!(error.source().is_some_and(|source| source.is::<Error>()));
         // The server is told, and the connection stays as it is.
         assert!(matches!(pair.server_error, Some(Error::AlertReceived(_))), "{:?}", pair.server_error);
-        let again = pair.client.received(b"more", &mut pair.plaintext).unwrap_err();
+        let again = pair.feed(b"more").unwrap_err();
         assert_eq!(again.code(), code);
     }
 }
@@ -328,12 +357,12 @@ fn close_notify_of_the_server() {
             // Nothing after it counts, be it good or not.
             pair.to_client.extend_from_slice(b"HTTP/1.1 200 OK\r\n\r\n");
             pair.answer_client().unwrap();
-            assert_eq!(pair.received, Received { handshake_done: true, closed: true });
+            assert_eq!((pair.handshake_done, pair.closed), (true, true));
             assert_eq!(pair.plaintext, b"last words");
             // The other direction is still open: RFC 8446 §6.1.
-            pair.client.send(b"and mine");
+            pair.say(b"and mine");
             pair.client.close();
-            pair.client.send(b"never");
+            pair.say(b"never");
             pair.ask_server();
             assert_eq!(pair.server_plaintext(), b"and mine");
             assert!(pair.server.process_new_packets().unwrap().peer_has_closed());
@@ -357,10 +386,10 @@ fn close_notify_in_the_handshake_is_neither_an_end_nor_a_beginning() {
             pair.to_client.splice(place..place, CLOSE_NOTIFY);
             // A warning that TLS 1.2 passes over, or an error: what has no key yet may come from anybody.
             match pair.answer_client().and_then(|()| pair.run()) {
-                Ok(()) => assert!(pair.received.handshake_done, "{version:?}, {at}"),
+                Ok(()) => assert!(pair.handshake_done, "{version:?}, {at}"),
                 Err(error) => assert_eq!(error.code(), ErrorCode::SecureConnectionFailed),
             }
-            assert!(!pair.received.closed, "{version:?}, {at}");
+            assert!(!pair.closed, "{version:?}, {at}");
             at += 1;
         }
     }
@@ -384,21 +413,25 @@ fn our_close_notify_at_any_point_ends_everything() {
             let mut pair = Pair::trusting(version, usize::MAX);
             pair.ask_server();
             let all = std::mem::take(&mut pair.to_client);
-            pair.client.received(&all[..taken.min(all.len())], &mut pair.plaintext).unwrap();
+            pair.feed(&all[..taken.min(all.len())]).unwrap();
             if taken == usize::MAX {
                 pair.run().unwrap();
             }
             pair.client.close();
             pair.client.close();
-            assert!(pair.client.wants_write());
+            let is_told = pair.handshake_done;
             // Neither good bytes nor bad ones are looked at.
             for bytes in [&all[taken.min(all.len())..], b"HTTP/1.1 400 Bad Request\r\n\r\n"] {
-                let received = pair.client.received(bytes, &mut pair.plaintext).unwrap();
-                assert!(!received.closed);
+                pair.feed(bytes).unwrap();
+                assert!(!pair.closed);
             }
             let mut output = Vec::new();
             pair.client.output(&mut output);
-            assert!(!output.is_empty() && !pair.client.wants_write() && pair.plaintext.is_empty());
+            assert!(!pair.client.wants_write() && pair.plaintext.is_empty());
+            assert_eq!(is_told, taken == usize::MAX);
+            let _ = pair.server.read_tls(&mut output.as_slice()).unwrap();
+            // Within the handshake the end of TCP has to do.
+            assert_eq!(pair.server.process_new_packets().is_ok_and(|state| state.peer_has_closed()), is_told);
         }
     }
 }
@@ -419,7 +452,7 @@ fn what_is_not_tls() {
             let error = pair.answer_client().unwrap_err();
             assert_eq!((error.code(), error.stage()), (ErrorCode::SecureConnectionFailed, ErrorStage::Tls));
             assert!(error.reason().contains(reason), "{error}");
-            assert!(pair.plaintext.is_empty() && !pair.received.handshake_done);
+            assert!(pair.plaintext.is_empty() && !pair.handshake_done);
         }
     }
 }
@@ -441,7 +474,7 @@ fn a_changed_byte_of_the_handshake_never_opens() {
             }
             pair.to_client[place] ^= 0x41;
             let ended = pair.run();
-            assert!(!pair.received.handshake_done || pair.server_error.is_some(), "{version:?}, {place}");
+            assert!(!pair.handshake_done || pair.server_error.is_some(), "{version:?}, {place}");
             assert!(ended.is_err() || pair.server_error.is_some() || pair.server.is_handshaking());
             assert!(pair.plaintext.is_empty());
         }
@@ -463,11 +496,11 @@ fn what_came_before_a_fault_is_delivered() {
         assert_eq!(pair.plaintext, b"before");
         assert!(matches!(pair.server_error, Some(Error::AlertReceived(AlertDescription::BadRecordMac))));
         // A failed connection takes no more.
-        pair.client.send(b"never");
+        pair.say(b"never");
         assert!(!pair.client.wants_write());
         pair.client.close();
         assert!(!pair.client.wants_write());
-        assert_eq!(pair.client.received(b"", &mut pair.plaintext).unwrap_err().code(), error.code());
+        assert_eq!(pair.feed(b"").unwrap_err().code(), error.code());
     }
 }
 

@@ -4,7 +4,7 @@ use super::super::violation::ViolationKind::{self, Framing, Text, TooLong};
 use super::*;
 
 /// What comes out of a decoder: its events, then the kind of violation if there was one.
-type Events = (Vec<Incoming>, Option<ViolationKind>);
+type Events = (Vec<Incoming<'static>>, Option<ViolationKind>);
 
 /// A server's frame. `first` is the first byte: FIN, RSV, opcode.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
@@ -24,15 +24,15 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn text(text: &str) -> Incoming {
+fn text(text: &str) -> Incoming<'static> {
     Incoming::Message(Message::String(text.to_owned()))
 }
 
-fn data(data: &[u8]) -> Incoming {
+fn data(data: &[u8]) -> Incoming<'static> {
     Incoming::Message(Message::Data(data.to_vec()))
 }
 
-fn closed(code: u16, reason: &[u8]) -> Incoming {
+fn closed(code: u16, reason: &[u8]) -> Incoming<'static> {
     Incoming::Close { code: Some(CloseCode::new(code)), reason: reason.to_vec() }
 }
 
@@ -40,7 +40,7 @@ fn closed(code: u16, reason: &[u8]) -> Incoming {
 fn drain(decoder: &mut Decoder, mut input: &[u8], (events, violation): &mut Events) {
     loop {
         match decoder.decode(&mut input) {
-            Ok(Some(event)) => events.push(event),
+            Ok(Some(event)) => events.push(event.into_owned()),
             Ok(None) => break,
             Err(error) => {
                 assert!(violation.is_none(), "a second violation: {error}");
@@ -187,7 +187,9 @@ fn refused_after(bytes: &[u8]) -> Option<usize> {
     bytes
         .iter()
         .position(|byte| {
-            let result = decoder.decode(&mut [*byte].as_slice());
+            let byte = [*byte];
+            let mut input = byte.as_slice();
+            let result = decoder.decode(&mut input);
             result.is_err_and(|error| error.kind() == Framing)
         })
         .map(|index| index + 1)
