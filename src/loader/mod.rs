@@ -704,3 +704,16 @@ impl fmt::Debug for Loader {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// There may be ten thousand of them: what few tasks need, or need for a moment, belongs into a box.
+    #[test]
+    #[cfg_attr(not(target_pointer_width = "64"), ignore = "the bounds are those of 64 bits")]
+    fn a_loader_is_small() {
+        assert!(size_of::<Loader>() <= 360, "{}", size_of::<Loader>());
+        assert!(size_of::<Timeline>() <= 112 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
+    }
+}
