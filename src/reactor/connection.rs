@@ -15,6 +15,7 @@ use mio::net::TcpStream;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::client::Client;
+use super::deadlines::NEAR;
 use super::random::system_random;
 use super::{Command, Shared};
 use crate::foundation::{Bundle, CloseCode, Completion, Message, UrlError};
@@ -270,10 +271,15 @@ impl Connection {
             }
             schedule |= tell(client, &mut state, scratch);
             let deadline = state.loader.next_deadline();
+            // One that became later is left to be found out, unless it is no longer worth a place of its own.
+            let is_to_be_armed = |deadline: &Instant| match state.armed {
+                Some(armed) => *deadline < armed || deadline.saturating_duration_since(armed) >= NEAR,
+                None => true,
+            };
             let after = After {
                 finished: state.loader.is_finished(),
                 has_action: state.loader.has_action(),
-                deadline: deadline.filter(|deadline| state.armed.is_none_or(|armed| *deadline < armed)),
+                deadline: deadline.filter(is_to_be_armed),
             };
             (after, schedule)
         })

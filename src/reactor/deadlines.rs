@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// A deadline that is no nearer than this is not kept for itself. Every open task has one, that of its resource, which is
 /// days away: all of them together are a moment at which to look through the connections.
-const NEAR: Duration = Duration::from_secs(600);
+pub(super) const NEAR: Duration = Duration::from_secs(600);
 
 /// The deadlines of one reactor. Each connection's owner knows its own.
 #[derive(Default)]
