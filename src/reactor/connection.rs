@@ -175,7 +175,7 @@ impl Connection {
 
     /// The messages before the server's fault are told. What was sent for them goes out, then the task ends.
     pub fn give_up(&self, client: &dyn Client) {
-        self.uncork(client);
+        self.uncork(client, Instant::now());
         self.change(client, |loader, env| loader.give_up(env));
     }
 
@@ -286,9 +286,10 @@ impl Connection {
     }
 
     /// What gathered under a cork is written.
-    pub(super) fn uncork(&self, client: &dyn Client) {
+    pub(super) fn uncork(&self, client: &dyn Client, now: Instant) {
         self.state.lock().corked = false;
-        self.step(client, |_, _| {});
+        let (_, schedule) = self.step_at(client, now, |_, _| {});
+        self.schedule(client, schedule);
     }
 
     /// Writes what the road has to say until there is nothing left or the kernel takes no more.
@@ -468,20 +469,24 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 #[derive(Debug)]
 pub struct Cork {
     shared: Arc<Shared>,
+    since: Instant,
     before: (*const Shared, Option<Instant>),
 }
 
 impl Cork {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let cork = (Arc::as_ptr(shared), Some(Instant::now()));
-        let before = CORK.try_with(|place| place.replace(cork)).unwrap_or((ptr::null(), None));
-        Self { shared: Arc::clone(shared), before }
+    /// `now` is asked unless this is inside another cork.
+    pub(super) fn new(shared: &Arc<Shared>, now: impl FnOnce() -> Instant) -> Self {
+        let before = CORK.try_with(Cell::get).unwrap_or((ptr::null(), None));
+        let within = before.1.filter(|_| ptr::eq(before.0, Arc::as_ptr(shared)));
+        let since = within.unwrap_or_else(now);
+        let _ = CORK.try_with(|place| place.set((Arc::as_ptr(shared), Some(since))));
+        Self { shared: Arc::clone(shared), since, before }
     }
 }
 
 impl Drop for Cork {
     fn drop(&mut self) {
         let _ = CORK.try_with(|cork| cork.set(self.before));
-        self.shared.uncork();
+        self.shared.uncork(self.since);
     }
 }

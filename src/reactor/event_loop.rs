@@ -48,6 +48,8 @@ pub(super) struct EventLoop {
     corked_since: Option<Instant>,
     /// Tasks whose callbacks are to be put on their queue, together.
     scheduled: Vec<Arc<dyn Client>>,
+    /// The time of this turn of the loop: when the kernel's call returned.
+    now: Instant,
 }
 
 struct Entry {
@@ -73,6 +75,7 @@ impl EventLoop {
             buffer: Vec::new(),
             corked_since: None,
             scheduled: Vec::new(),
+            now: Instant::now(),
         }
     }
 
@@ -80,6 +83,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         while let Some(timeout) = self.before_poll() {
             let polled = self.poll.poll(&mut events, timeout);
+            self.now = Instant::now();
             self.shared.inbox.lock().asleep = false;
             if let Err(error) = polled {
                 if error.kind() == io::ErrorKind::Interrupted {
@@ -129,7 +133,7 @@ impl EventLoop {
         }
         inbox.asleep = true;
         drop(inbox);
-        let mut timeout = self.timers.first().map(|(deadline, _)| deadline.saturating_duration_since(Instant::now()));
+        let mut timeout = self.timers.first().map(|(deadline, _)| deadline.saturating_duration_since(self.now));
         // Callbacks run or are about to: what they send may need this thread, if they block.
         let mut watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
         self.shared.watching.store(watching, Ordering::Release);
@@ -340,9 +344,8 @@ impl EventLoop {
     }
 
     fn run_timers(&mut self) {
-        let now = Instant::now();
         while let Some(&(deadline, token)) = self.timers.first() {
-            if deadline > now {
+            if deadline > self.now {
                 return;
             }
             self.timers.pop_first();
@@ -363,13 +366,15 @@ impl EventLoop {
             if work.is_empty() {
                 return;
             }
-            let cork = Cork::new(&self.shared);
+            let cork = Cork::new(&self.shared, || self.now);
             for work in work {
                 work.run();
             }
             drop(cork);
             // They have run, and what they sent is written.
             self.shared.scheduled.store(false, Ordering::Relaxed);
+            // They may have taken their time.
+            self.now = Instant::now();
         }
     }
 
@@ -382,7 +387,7 @@ impl EventLoop {
         let now = Instant::now();
         if now.duration_since(*self.corked_since.get_or_insert(now)) >= CORK_DELAY {
             self.corked_since = None;
-            self.shared.uncork();
+            self.shared.uncork(now);
         }
     }
 
@@ -416,7 +421,7 @@ impl EventLoop {
     /// A step of a task's road. Its callbacks are put on their queue when this turn of the loop ends.
     fn step(&mut self, token: usize, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
         let Some(entry) = self.entries.get(token) else { return After::default() };
-        let (after, schedule) = entry.client.connection().step_at(&*entry.client, Instant::now(), step);
+        let (after, schedule) = entry.client.connection().step_at(&*entry.client, self.now, step);
         if schedule {
             self.scheduled.push(Arc::clone(&entry.client));
             if self.scheduled.len() >= SCHEDULE_AT {

@@ -135,7 +135,11 @@ impl Decoder {
 
     /// Gives a buffer back after `count` bytes were read into the front of its [`space`](PayloadBuffer::space). A `count`
     /// beyond the space counts as all of it.
-    pub fn payload_received(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming<'static>>, Violation> {
+    pub fn payload_received(
+        &mut self,
+        buffer: PayloadBuffer,
+        count: usize,
+    ) -> Result<Option<Incoming<'static>>, Violation> {
         self.receive_payload(buffer, count).inspect_err(|_| self.finish())
     }
 
