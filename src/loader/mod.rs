@@ -704,3 +704,15 @@ impl fmt::Debug for Loader {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// There may be ten thousand of them: what few tasks need, or need for a moment, belongs into a box.
+    #[test]
+    fn a_loader_is_small() {
+        assert!(size_of::<Loader>() <= 360, "{}", size_of::<Loader>());
+        assert!(size_of::<Timeline>() <= 112 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
+    }
+}

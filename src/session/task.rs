@@ -562,3 +562,19 @@ pub(super) fn guarded(call: impl FnOnce()) {
         }
     }
 }
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// There may be ten thousand of them: what few tasks need, or need for a moment, belongs into a box.
+    #[test]
+    fn a_task_is_small() {
+        assert!(size_of::<Facts>() <= 16 && size_of::<Life>() <= 8);
+        assert!(
+            size_of::<TaskShared>() <= size_of::<Connection>() + size_of::<Mailbox>() + 96,
+            "{}",
+            size_of::<TaskShared>()
+        );
+    }
+}
