@@ -144,7 +144,9 @@ pub use crate::session::{
 pub mod internals {
     pub use crate::foundation::{Completion, Random};
     pub use crate::http::{BodyReader, HeadParser, upgrade};
-    pub use crate::loader::{Action, Callback, Env, Epoch, Event, Loader, Mailbox, Output, Settings, client_config};
+    pub use crate::loader::{
+        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, client_config,
+    };
     pub use crate::websocket::{Decoder, Incoming, Outgoing, Supply, Violation, ViolationKind};
 }
 

@@ -188,6 +188,46 @@ impl ResponseHead {
     }
 }
 
+/// What is kept of the head that opened a WebSocket, in one piece of memory: the fields, but for the value that differs from
+/// one connection to the next and can be made again. So the connections to one server can share it.
+#[derive(PartialEq, Eq)]
+pub struct OpeningHead {
+    /// Lines of name, colon, value. A name has no colon, and a value no line end: RFC 9110 §5.1, §5.5.
+    lines: Box<str>,
+}
+
+const ACCEPT: &str = "Sec-WebSocket-Accept";
+
+impl OpeningHead {
+    /// Of a 101 in HTTP/1.1 whose `Sec-WebSocket-Accept` is the right one.
+    pub fn new(head: &ResponseHead) -> Self {
+        let mut lines = String::new();
+        for (name, value) in &head.fields {
+            let value = if name.eq_ignore_ascii_case(ACCEPT) { "" } else { value };
+            lines.extend([name.as_str(), ":", value, "\n"]);
+        }
+        Self { lines: lines.into_boxed_str() }
+    }
+
+    /// The response as the caller sees it; `accept` is its `Sec-WebSocket-Accept`.
+    pub fn response(&self, url: Url, accept: &str) -> HttpUrlResponse {
+        let field = |line: &str| {
+            let (name, value) = line.split_once(':')?;
+            let value = if name.eq_ignore_ascii_case(ACCEPT) { accept } else { value };
+            Some((name.to_owned(), value.to_owned()))
+        };
+        let fields = self.lines.split_terminator('\n').filter_map(field).collect();
+        HttpUrlResponse::new(url, 101, "HTTP/1.1", fields, Vec::new())
+    }
+}
+
+impl fmt::Debug for OpeningHead {
+    /// Shows nothing of the fields: they may hold cookies and credentials.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("OpeningHead").field("bytes", &self.lines.len()).finish()
+    }
+}
+
 impl fmt::Debug for ResponseHead {
     /// Field names only: values may hold cookies and credentials.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {

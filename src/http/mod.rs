@@ -10,5 +10,5 @@ mod tokens;
 mod upgrade;
 
 pub use body::BodyReader;
-pub use head::{HeadParser, ResponseHead};
-pub use upgrade::{Offer, check_protocols, check_request, upgrade};
+pub use head::{HeadParser, OpeningHead, ResponseHead};
+pub use upgrade::{Offer, Upgrade, accept, check_protocols, upgrade};

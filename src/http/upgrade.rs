@@ -53,14 +53,6 @@ impl fmt::Debug for Upgrade {
     }
 }
 
-/// Whether [`upgrade`] can make a request of this.
-///
-/// # Errors
-/// Those of [`upgrade`].
-pub fn check_request(request: &UrlRequest, additional: &HashMap<String, String>) -> Result<(), UrlError> {
-    upgrade(request, additional, [0; 16]).map(drop)
-}
-
 /// The request of RFC 6455 §4.1 for `request`, with the session's `additional` fields behind those of the request.
 ///
 /// - A field of the request wins over an additional one, names compared without case. Of additional ones that differ
@@ -96,7 +88,7 @@ fn build(request: &UrlRequest, additional: &HashMap<String, String>, nonce: [u8;
     let extensions = extensions([value(&caller, EXTENSIONS)].into_iter()).flatten().map(str::to_owned).collect();
 
     let key = STANDARD.encode(nonce);
-    let offer = Offer { accept: accept(&key), protocols, extensions };
+    let offer = Offer { accept: accept(nonce), protocols, extensions };
     let own = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", &key)];
     let mut fields = vec![host];
     fields.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
@@ -304,8 +296,9 @@ impl Offer {
     }
 }
 
-/// `base64(SHA-1(key + GUID))`: RFC 6455 §4.2.2, item 5.4.
-fn accept(key: &str) -> String {
+/// The `Sec-WebSocket-Accept` that answers the key of a nonce, `base64(SHA-1(key + GUID))`: RFC 6455 §4.2.2, item 5.4.
+pub fn accept(nonce: [u8; 16]) -> String {
+    let key = STANDARD.encode(nonce);
     STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
 }
 

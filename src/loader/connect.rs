@@ -9,7 +9,7 @@ use url::Host;
 use super::end::{Cause, connect_error, resolve_error};
 use super::output::Raw;
 use super::tls::{Received, TlsStream};
-use super::{Action, Env, Linger, Loader, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
+use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::http;
 
@@ -24,21 +24,35 @@ pub struct Connecting {
     failure: Option<UrlError>,
 }
 
+impl Connecting {
+    /// The address whose turn it is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
 impl Loader {
     /// The first `resume()`. `tls`: how `wss` is secured, or why it cannot be.
     pub fn start(&mut self, env: &mut Env<'_>, tls: Result<Tls, UrlError>) {
-        if !matches!(self.stage, Stage::Created) || self.ended.is_some() {
+        if !matches!(self.stage, Stage::Created) || self.is_ended() {
             return;
         }
-        self.timeline.fetch_start = Some(env.now);
-        let checked = http::check_request(&self.settings.request, &self.settings.additional_headers);
-        let tls = match checked.and(tls) {
-            Ok(tls) => tls,
+        self.timeline.mark(Mark::FetchStart, env.now);
+        let nonce = env.supply.random.bytes::<16>();
+        // A request that cannot be sent fails before anything is done for it.
+        match http::upgrade(&self.settings.request, &self.settings.common.additional_headers, nonce)
+            .and_then(|upgrade| Ok((upgrade, tls?)))
+        {
+            Ok((upgrade, tls)) => {
+                self.prepared.get_or_insert_default().tls_config = tls;
+                if let Some(underway) = self.timeline.underway() {
+                    underway.upgrade = Some((nonce, upgrade));
+                }
+            }
             Err(error) => return self.end(env, Cause::Failed(error), Linger::No),
-        };
-        self.tls_config = tls;
-        self.timers.start(Timer::Resource, env.now, self.settings.resource_timeout);
-        self.start_clock(Timer::Request, env.now, self.settings.request_timeout);
+        }
+        self.timers.start(Timer::Resource, env.now, self.settings.common.resource_timeout);
+        self.start_clock(Timer::Request, env.now, self.settings.request_timeout());
         self.resolve(env);
     }
 
@@ -51,9 +65,9 @@ impl Loader {
         let url = &self.settings.request.url;
         let port = url.port_or_known_default().unwrap_or_default();
         match url.host() {
-            Some(Host::Domain(host)) => {
-                self.timeline.lookup_start = Some(env.now);
-                self.actions.push_back(Action::Resolve { host: host.to_owned(), port });
+            Some(Host::Domain(_)) => {
+                self.timeline.mark(Mark::LookupStart, env.now);
+                self.next = Some(Next::Resolve);
                 self.stage = Stage::Resolving;
             }
             Some(Host::Ipv4(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
@@ -65,12 +79,24 @@ impl Loader {
         }
     }
 
+    /// [`Action::Resolve`] for the host of the address.
+    pub(super) fn look_up(&self) -> Option<Action> {
+        let url = &self.settings.request.url;
+        match url.host() {
+            Some(Host::Domain(host)) => {
+                let port = url.port_or_known_default().unwrap_or_default();
+                Some(Action::Resolve { host: host.to_owned(), port })
+            }
+            _ => None,
+        }
+    }
+
     /// The answer to [`Action::Resolve`].
     pub fn resolved(&mut self, env: &mut Env<'_>, answer: io::Result<Vec<SocketAddr>>) {
         if !matches!(self.stage, Stage::Resolving) {
             return;
         }
-        self.timeline.lookup_end = Some(env.now);
+        self.timeline.mark(Mark::LookupEnd, env.now);
         let host = self.settings.request.url.host_str().unwrap_or_default();
         match answer {
             Ok(mut addresses) if !addresses.is_empty() => {
@@ -90,9 +116,9 @@ impl Loader {
 
     fn connect(&mut self, env: &mut Env<'_>, mut addresses: VecDeque<SocketAddr>) {
         let Some(address) = addresses.pop_front() else { return };
-        self.timeline.connect_start.get_or_insert(env.now);
-        self.actions.push_back(Action::Connect(address));
-        self.stage = Stage::Connecting(Connecting { address, remaining: addresses, failure: None });
+        self.timeline.mark_first(Mark::ConnectStart, env.now);
+        self.next = Some(Next::Connect);
+        self.stage = Stage::Connecting(Box::new(Connecting { address, remaining: addresses, failure: None }));
     }
 
     /// [`Action::Connect`] failed; the next address is tried.
@@ -106,7 +132,7 @@ impl Loader {
         }
         if let Some(address) = connecting.remaining.pop_front() {
             connecting.address = address;
-            self.actions.push_back(Action::Connect(address));
+            self.next = Some(Next::Connect);
         } else {
             let failure = connecting.failure.take().unwrap_or(error);
             self.lose(env, failure);
@@ -118,13 +144,15 @@ impl Loader {
         if !matches!(self.stage, Stage::Connecting(_)) {
             return;
         }
-        self.timeline.local_address = local;
-        self.timeline.remote_address = remote;
-        let Some(config) = self.tls_config.take() else {
-            self.timeline.connect_end = Some(env.now);
+        if let Some(underway) = self.timeline.underway() {
+            underway.local_address = local;
+            underway.remote_address = remote;
+        }
+        let Some(config) = self.prepared.as_mut().and_then(|prepared| prepared.tls_config.take()) else {
+            self.timeline.mark(Mark::ConnectEnd, env.now);
             return self.begin_upgrade(env);
         };
-        self.timeline.secure_start = Some(env.now);
+        self.timeline.mark(Mark::SecureStart, env.now);
         let host = self.settings.request.url.host_str();
         match host.map(|host| TlsStream::new(config, host.trim_matches(['[', ']']))) {
             Some(Ok(tls)) => {
@@ -157,12 +185,12 @@ impl Loader {
 
     /// The TLS handshake is complete.
     fn secured(&mut self, env: &mut Env<'_>) {
-        if let Some(tls) = &self.tls {
-            self.timeline.tls_version = tls.protocol_version();
-            self.timeline.cipher_suite = tls.cipher_suite();
+        if let (Some(tls), Some(underway)) = (&self.tls, self.timeline.underway()) {
+            underway.tls_version = tls.protocol_version();
+            underway.cipher_suite = tls.cipher_suite();
         }
-        self.timeline.secure_end = Some(env.now);
-        self.timeline.connect_end = Some(env.now);
+        self.timeline.mark(Mark::SecureEnd, env.now);
+        self.timeline.mark(Mark::ConnectEnd, env.now);
         self.begin_upgrade(env);
     }
 
@@ -171,7 +199,7 @@ impl Loader {
         match self.stage {
             Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => return self.end_of_stream(env),
             // What the server did wrong before that counts.
-            _ if self.fault.is_some() => return self.give_up(env),
+            _ if self.fault().is_some() => return self.give_up(env),
             _ => {}
         }
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
@@ -197,9 +225,10 @@ impl Loader {
         } else if lingering {
             tls.close();
         }
-        self.raw = Raw::default();
+        let raw = self.raw.get_or_insert_default();
+        **raw = Raw::default();
         if let Some(tls) = &mut self.tls {
-            tls.output(&mut self.raw.bytes);
+            tls.output(&mut raw.bytes);
         }
     }
 }

@@ -27,8 +27,6 @@ pub enum Action {
 
 /// What happened to a task, in order. The session turns each into what the delegate and the handlers are told.
 pub enum Event {
-    /// The server answered: `task.response()`.
-    Response(HttpUrlResponse),
     /// A 1xx other than 101.
     Informational(HttpUrlResponse),
     /// The handshake is complete.
@@ -59,7 +57,6 @@ pub enum Event {
 impl fmt::Debug for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Response(response) => formatter.debug_tuple("Response").field(response).finish(),
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
             Self::Open { protocol } => formatter.debug_struct("Open").field("protocol", protocol).finish(),
             Self::Message(message) => formatter.debug_tuple("Message").field(&message.len()).finish(),

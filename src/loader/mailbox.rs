@@ -186,7 +186,6 @@ impl Mailbox {
             Event::Pong(handler, result) => self.answer(Callback::Pong(handler, result)),
             Event::Open { protocol } => self.prompt.push_back(Callback::Open(protocol)),
             Event::Informational(response) => self.prompt.push_back(Callback::Informational(response)),
-            Event::Response(_) => {}
             Event::End(end) => {
                 self.ended = true;
                 self.stream.push_back(Item::End(end));

@@ -36,10 +36,15 @@ use std::time::{Duration, Instant};
 pub use event::{Action, Event, Tls};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
+pub use sends::Spare;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
-use crate::foundation::{Bundle, Completion, ErrorCode, ErrorStage, Message, UrlError, UrlRequest, WebSocketOptions};
+use crate::foundation::{
+    Bundle, Completion, ErrorCode, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError,
+    UrlRequest, WebSocketOptions,
+};
+use crate::http::OpeningHead;
 use crate::websocket::{Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
 use end::{Cause, cancelled};
@@ -47,7 +52,7 @@ use open::{Closing, Waiting};
 use output::Raw;
 use pings::Pings;
 use sends::Sends;
-use timeline::Timeline;
+use timeline::{Mark, Timeline};
 use timers::{Timer, Timers};
 use tls::TlsStream;
 use upgrade::{Refused, Upgrading};
@@ -67,16 +72,46 @@ const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
 pub struct Settings {
     /// What the caller asked for.
     pub request: Arc<UrlRequest>,
-    /// `http_additional_headers`.
-    pub additional_headers: Arc<HashMap<String, String>>,
-    /// `timeout_interval_for_request`, or the request's own.
-    pub request_timeout: Duration,
-    /// `timeout_interval_for_resource`.
-    pub resource_timeout: Duration,
-    /// `web_socket` of the configuration.
-    pub options: WebSocketOptions,
+    /// What it has in common with the other tasks of its session.
+    pub common: Arc<Common>,
     /// When the task was made.
     pub epoch: Epoch,
+}
+
+/// What the tasks of a session have in common.
+pub struct Common {
+    additional_headers: HashMap<String, String>,
+    request_timeout: Duration,
+    resource_timeout: Duration,
+    options: WebSocketOptions,
+    /// Servers answer all of a program's handshakes alike.
+    heads: Recent<OpeningHead>,
+}
+
+impl Common {
+    /// Of a session with this configuration.
+    pub fn new(configuration: &SessionConfiguration) -> Self {
+        Self {
+            additional_headers: configuration.http_additional_headers.clone(),
+            request_timeout: configuration.timeout_interval_for_request,
+            resource_timeout: configuration.timeout_interval_for_resource,
+            options: configuration.web_socket.clone(),
+            heads: Recent::default(),
+        }
+    }
+}
+
+impl fmt::Debug for Common {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Common").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+impl Settings {
+    /// `timeout_interval_for_request`, or the request's own.
+    fn request_timeout(&self) -> Duration {
+        self.request.timeout_interval.unwrap_or(self.common.request_timeout)
+    }
 }
 
 /// What each step needs from outside.
@@ -86,6 +121,8 @@ pub struct Env<'a> {
     pub now: Instant,
     /// Unpredictable bytes (mask keys and the key of the handshake), and memory for frames.
     pub supply: &'a mut Supply,
+    /// Where the sends of a task stand that has none waiting yet.
+    pub spare: &'a mut Spare,
     /// Empty bundles of messages, for their memory.
     pub bundles: &'a mut Vec<Bundle>,
     /// Where the step's events go.
@@ -95,7 +132,7 @@ pub struct Env<'a> {
 enum Stage {
     Created,
     Resolving,
-    Connecting(Connecting),
+    Connecting(Box<Connecting>),
     Securing,
     Upgrading(Box<Upgrading>),
     Refused(Box<Refused>),
@@ -125,21 +162,39 @@ pub struct Loader {
     stage: Stage,
     /// What secures the road; of a `ws` task, or before `Securing`, none.
     tls: Option<Box<TlsStream>>,
-    tls_config: Tls,
+    /// What is kept for the opening.
+    prepared: Option<Box<Prepared>>,
     /// Bytes that go out before all frames.
-    raw: Raw,
+    raw: Option<Box<Raw>>,
     outgoing: Outgoing,
     /// An [`Output`] is with the reactor.
     output_is_out: bool,
     /// The position of the frames that are sealed in `raw`.
     sealed: u64,
-    /// Messages and pings from before the opening.
-    waiting: VecDeque<Waiting>,
     sends: Sends,
     pings: Pings,
     maximum_message_size: usize,
     received: u64,
-    last_written: Option<Instant>,
+    ending: Option<Box<Ending>>,
+    suspended: bool,
+    /// The session takes messages; false under back-pressure.
+    reading: bool,
+    timers: Timers,
+    timeline: Timeline,
+    next: Option<Next>,
+}
+
+/// What a task needs until its socket is open.
+#[derive(Default)]
+struct Prepared {
+    tls_config: Tls,
+    /// Messages and pings that were asked for.
+    waiting: VecDeque<Waiting>,
+}
+
+/// What leads to the end, and the end.
+#[derive(Default)]
+struct Ending {
     /// `cancel_with` was called.
     closing: Option<Closing>,
     /// Pings that were asked for after that.
@@ -154,12 +209,15 @@ pub struct Loader {
     pending_end: Option<(Cause, Linger)>,
     /// What later calls fail with, once the end is known.
     ended: Option<UrlError>,
-    suspended: bool,
-    /// The session takes messages; false under back-pressure.
-    reading: bool,
-    timers: Timers,
-    timeline: Box<Timeline>,
-    actions: VecDeque<Action>,
+}
+
+/// The [`Action`] that the reactor has not taken yet. One is done before the next is asked for, but for `Disconnect`, which
+/// takes the place of any other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Resolve,
+    Connect,
+    Disconnect,
 }
 
 impl Loader {
@@ -169,29 +227,21 @@ impl Loader {
             settings,
             stage: Stage::Created,
             tls: None,
-            tls_config: None,
-            raw: Raw::default(),
+            prepared: None,
+            raw: None,
             outgoing: Outgoing::default(),
             output_is_out: false,
             sealed: 0,
-            waiting: VecDeque::new(),
             sends: Sends::default(),
             pings: Pings::default(),
             maximum_message_size,
             received: 0,
-            last_written: None,
-            closing: None,
-            late_pings: Vec::new(),
-            rest_prolonged: false,
-            broken: None,
-            fault: None,
-            pending_end: None,
-            ended: None,
+            ending: None,
             suspended: false,
             reading: true,
             timers: Timers::default(),
-            timeline: Box::default(),
-            actions: VecDeque::new(),
+            timeline: Timeline::default(),
+            next: None,
         }
     }
 
@@ -208,7 +258,7 @@ impl Loader {
 
     /// `suspend()` of a running task: nothing is read or written, and no clock runs but that of the resource.
     pub fn suspend(&mut self, now: Instant) {
-        if self.ended.is_none() && self.closing.is_none() {
+        if !self.is_ended() && self.closing().is_none() {
             self.suspended = true;
             self.timers.stop(Timer::Request, now);
             self.timers.stop(Timer::Rest, now);
@@ -218,10 +268,10 @@ impl Loader {
 
     /// `cancel()`: an empty Close if the socket is open, and the end. The first cancel counts.
     pub fn cancel(&mut self, env: &mut Env<'_>) {
-        if self.ended.is_some() {
+        if self.is_ended() {
             return env.events.push(Event::DiscardUnread);
         }
-        if self.closing.is_some() {
+        if self.closing().is_some() {
             return;
         }
         env.events.push(Event::DiscardUnread);
@@ -265,7 +315,7 @@ impl Loader {
 
     /// Whether a message of so many bytes would pass `maximum_send_queue`.
     pub fn send_queue_is_full_for(&self, bytes: usize) -> bool {
-        let limit = self.settings.options.maximum_send_queue;
+        let limit = self.settings.common.options.maximum_send_queue;
         limit.is_some_and(|limit| bytes > limit.saturating_sub(self.sends.buffered()))
     }
 
@@ -274,21 +324,41 @@ impl Loader {
         (self.sends.sent(), self.received)
     }
 
+    /// What the caller asked for.
+    pub fn request(&self) -> &Arc<UrlRequest> {
+        &self.settings.request
+    }
+
+    /// `response`: the 101 once the socket is open, or the refusal.
+    pub fn response(&self) -> Option<HttpUrlResponse> {
+        self.timeline.response(&self.settings)
+    }
+
     /// Whether the end is known.
     pub fn is_ended(&self) -> bool {
-        self.ended.is_some()
+        self.ended().is_some()
     }
 
     // What the reactor asks.
 
     /// Whether there is something to do.
     pub fn has_action(&self) -> bool {
-        !self.is_still() && !self.actions.is_empty()
+        !self.is_still() && self.next.is_some()
     }
 
     /// The next thing to do. A suspended task does nothing.
     pub fn next_action(&mut self) -> Option<Action> {
-        if self.is_still() { None } else { self.actions.pop_front() }
+        if self.is_still() {
+            return None;
+        }
+        match self.next.take()? {
+            Next::Resolve => self.look_up(),
+            Next::Connect => match &self.stage {
+                Stage::Connecting(connecting) => Some(Action::Connect(connecting.address())),
+                _ => None,
+            },
+            Next::Disconnect => Some(Action::Disconnect),
+        }
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless something else changes it before.
@@ -300,8 +370,8 @@ impl Loader {
     pub fn wants_read(&self) -> bool {
         match self.stage {
             Stage::Securing | Stage::Upgrading(_) | Stage::Refused(_) => !self.suspended,
-            Stage::Open(_) if self.fault.is_some() || self.pending_end.is_some() => false,
-            Stage::Open(_) => !self.suspended && (self.reading || self.closing.is_some()),
+            Stage::Open(_) if self.fault().is_some() || self.has_pending_end() => false,
+            Stage::Open(_) => !self.suspended && (self.reading || self.closing().is_some()),
             Stage::Lingering { .. } => true,
             Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => false,
         }
@@ -309,24 +379,21 @@ impl Loader {
 
     /// Whether nothing is left to do: the socket is closed, and no deadline runs.
     pub fn is_finished(&self) -> bool {
-        matches!(self.stage, Stage::Closed) && !self.timers.is_on(Timer::Unread) && self.actions.is_empty()
+        matches!(self.stage, Stage::Closed) && !self.timers.is_on(Timer::Unread) && self.next.is_none()
     }
 
     /// Bytes for the socket. `None` while others are with the reactor.
     pub fn take_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
-        if self.output_is_out || self.broken.is_some() || self.is_still() || matches!(self.stage, Stage::Closed) {
+        if self.output_is_out || self.broken().is_some() || self.is_still() || matches!(self.stage, Stage::Closed) {
             return None;
         }
-        if self.raw.is_empty() && self.tls.is_some() {
+        if self.raw_is_empty() && self.tls.is_some() {
             self.seal(env);
         }
-        let output = if self.raw.is_empty() {
-            if self.tls.is_some() || !self.may_send_frames() {
-                return None;
-            }
-            Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?)
-        } else {
-            Output::Raw(std::mem::take(&mut self.raw))
+        let output = match self.raw.take_if(|raw| !raw.is_empty()) {
+            Some(raw) => Output::Raw(raw),
+            None if self.tls.is_some() || !self.may_send_frames() => return None,
+            None => Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?),
         };
         self.output_is_out = true;
         Some(output)
@@ -335,22 +402,27 @@ impl Loader {
     /// Takes back what [`take_output`](Self::take_output) gave, with what could not be written.
     pub fn give_back(&mut self, env: &mut Env<'_>, output: Output) {
         self.output_is_out = false;
-        self.last_written = Some(env.now);
+        self.pings.progressed(env.now);
         match output {
-            Output::Raw(raw) if raw.is_empty() => {
+            Output::Raw(mut raw) if raw.is_empty() => {
                 if let Stage::Upgrading(_) = self.stage {
-                    self.timeline.request_end.get_or_insert(env.now);
+                    self.timeline.mark_first(Mark::RequestEnd, env.now);
+                }
+                if self.tls.is_some() {
+                    // For the next records; an idle connection keeps no buffer.
+                    *raw = Raw::default();
+                    self.raw = Some(raw);
                 }
             }
-            Output::Raw(raw) => self.raw = raw,
+            Output::Raw(raw) => self.raw = Some(raw),
             Output::Frames(frames) => self.outgoing.give_back(frames, env.supply),
         }
         if self.tls.is_none() {
-            self.sends.written(self.outgoing.written(), env.events);
-        } else if self.raw.is_empty() {
-            self.sends.written(self.sealed, env.events);
+            self.sends.written(self.outgoing.written(), env.events, env.spare);
+        } else if self.raw_is_empty() {
+            self.sends.written(self.sealed, env.events, env.spare);
         }
-        if let Some((cause, linger)) = self.pending_end.take() {
+        if let Some((cause, linger)) = self.ending.as_mut().and_then(|ending| ending.pending_end.take()) {
             self.end_now(env, cause, linger);
         }
         if matches!(self.stage, Stage::Lingering { until_written: true }) && !self.has_output() {
@@ -362,28 +434,28 @@ impl Loader {
     pub fn handle_timeout(&mut self, env: &mut Env<'_>) {
         // Each at most once: one that starts again at once has its turn in the next call.
         for timer in self.timers.take_expired(env.now) {
-            if self.ended.is_some() && !matches!(timer, Timer::Linger | Timer::Unread) {
+            if self.is_ended() && !matches!(timer, Timer::Linger | Timer::Unread) {
                 continue;
             }
             match timer {
                 Timer::Resource => {
-                    let limit = self.settings.resource_timeout;
+                    let limit = self.settings.common.resource_timeout;
                     self.time_out(
                         env,
                         format!("the task did not end within {limit:?} (timeout_interval_for_resource)"),
                     );
                 }
                 Timer::Request => {
-                    let limit = self.settings.request_timeout;
+                    let limit = self.settings.request_timeout();
                     self.time_out(env, format!("nothing was heard for {limit:?} (timeout_interval_for_request)"));
                 }
                 Timer::Close => self.close_timed_out(env),
                 Timer::Rest => self.rest_timed_out(env),
                 Timer::Linger => self.disconnect(),
-                Timer::Unread if self.fault.is_some() => self.give_up(env),
+                Timer::Unread if self.fault().is_some() => self.give_up(env),
                 Timer::Unread => {
                     // Again and again, until the session has told the end: messages may be taken one by one.
-                    self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout.max(TICK));
+                    self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout.max(TICK));
                     env.events.push(Event::UnreadDue);
                 }
                 Timer::Ping => self.keep_alive(env),
@@ -399,7 +471,7 @@ impl Loader {
             Stage::Lingering { until_written } => {
                 // The server may still read: the last bytes go out.
                 *until_written = true;
-                if self.broken.is_some() || !self.has_output() {
+                if self.broken().is_some() || !self.has_output() {
                     self.disconnect();
                 }
             }
@@ -455,11 +527,11 @@ impl Loader {
     /// The end is known. It is told once, with everything that waited. While bytes are with the reactor it waits for them
     /// to come back: what was handed to the kernel was sent.
     fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
-        if self.ended.is_some() || self.pending_end.is_some() {
+        if self.is_ended() || self.has_pending_end() {
             return;
         }
         if self.output_is_out {
-            self.pending_end = Some((cause, linger));
+            self.ending_mut().pending_end = Some((cause, linger));
         } else {
             self.end_now(env, cause, linger);
         }
@@ -467,29 +539,26 @@ impl Loader {
 
     fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
         let opened = matches!(self.stage, Stage::Open(_));
-        let timeline = std::mem::take(&mut self.timeline);
-        let metrics = timeline.into_metrics(self.settings.epoch, &self.settings.request, env.now);
+        let metrics = self.timeline.take_metrics(&self.settings, env.now);
         let mut end = cause.into_end(opened, metrics);
         let url = &self.settings.request.url;
         for error in [&mut end.waiting, &mut end.later].into_iter().chain(end.error.as_mut()) {
             *error = error.clone().with_failing_url(url);
         }
         let waiting = end.waiting.clone();
-        self.ended = Some(end.later.clone());
+        let ending = self.ending_mut();
+        ending.ended = Some(end.later.clone());
+        ending.fault = None;
         self.suspended = false;
-        self.fault = None;
         self.timers.cancel_all();
-        self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
-        self.actions.clear();
+        self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout);
+        self.next = None;
         let until_written = linger == Linger::UntilWritten;
         if linger == Linger::Moment || (until_written && self.has_output()) {
             self.stage = Stage::Lingering { until_written };
             self.timers.start(Timer::Linger, env.now, LINGER);
         } else {
             self.disconnect();
-        }
-        if let Some(response) = end.error.as_ref().and_then(UrlError::response) {
-            env.events.push(Event::Response(response.clone()));
         }
         env.events.push(Event::End(Box::new(end)));
         self.sends.fail(&waiting, env.events);
@@ -498,10 +567,10 @@ impl Loader {
 
     /// The connection is lost, or never came to be.
     fn lose(&mut self, env: &mut Env<'_>, error: UrlError) {
-        if self.fault.is_some() {
+        if self.fault().is_some() {
             return self.give_up(env);
         }
-        let error = self.broken.take().unwrap_or(error);
+        let error = self.ending.as_mut().and_then(|ending| ending.broken.take()).unwrap_or(error);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, Linger::No);
     }
@@ -522,7 +591,7 @@ impl Loader {
 
     /// The row of `cancel_with`, where it was called.
     fn cancelled_with(&self) -> Option<Cause> {
-        let Closing { code, reason } = self.closing.as_ref()?;
+        let Closing { code, reason } = self.closing()?;
         Some(Cause::CancelledWith { code: *code, reason: reason.clone() })
     }
 
@@ -530,9 +599,9 @@ impl Loader {
         self.stage = Stage::Closed;
         self.timers.cancel(Timer::Linger);
         self.tls = None;
-        self.raw = Raw::default();
+        self.raw = None;
         self.outgoing = Outgoing::default();
-        self.actions.push_back(Action::Disconnect);
+        self.next = Some(Next::Disconnect);
     }
 
     /// The part of the way that an error names.
@@ -552,7 +621,35 @@ impl Loader {
 
     /// Suspended, so that nothing moves. The last bytes of an ended task do.
     fn is_still(&self) -> bool {
-        self.suspended && self.ended.is_none()
+        self.suspended && !self.is_ended()
+    }
+
+    fn closing(&self) -> Option<&Closing> {
+        self.ending.as_ref()?.closing.as_ref()
+    }
+
+    fn broken(&self) -> Option<&UrlError> {
+        self.ending.as_ref()?.broken.as_ref()
+    }
+
+    fn fault(&self) -> Option<&Violation> {
+        self.ending.as_ref()?.fault.as_ref()
+    }
+
+    fn has_pending_end(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.pending_end.is_some())
+    }
+
+    fn ended(&self) -> Option<&UrlError> {
+        self.ending.as_ref()?.ended.as_ref()
+    }
+
+    fn ending_mut(&mut self) -> &mut Ending {
+        self.ending.get_or_insert_default()
+    }
+
+    fn raw_is_empty(&self) -> bool {
+        self.raw.as_ref().is_none_or(|raw| raw.is_empty())
     }
 
     fn may_send_frames(&self) -> bool {
@@ -560,13 +657,13 @@ impl Loader {
     }
 
     fn has_output(&self) -> bool {
-        !self.raw.is_empty() || !self.outgoing.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
+        !self.raw_is_empty() || !self.outgoing.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// The clock of the request restarts with every byte; it is off once the socket is open.
     fn restart_request_clock(&mut self, now: Instant) {
         if let Stage::Securing | Stage::Upgrading(_) = self.stage {
-            self.start_clock(Timer::Request, now, self.settings.request_timeout);
+            self.start_clock(Timer::Request, now, self.settings.request_timeout());
         }
     }
 
@@ -579,7 +676,7 @@ impl Loader {
     }
 
     fn set_pong_clock(&mut self, now: Instant) {
-        if self.suspended || !self.reading || self.fault.is_some() {
+        if self.suspended || !self.reading || self.fault().is_some() {
             self.timers.stop(Timer::Pong, now);
         } else {
             self.timers.go_on(Timer::Pong, now);
@@ -605,5 +702,17 @@ impl fmt::Debug for Loader {
             .field("stage", &stage)
             .field("settings", &self.settings)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// There may be ten thousand of them: what few tasks need, or need for a moment, belongs into a box.
+    #[test]
+    fn a_loader_is_small() {
+        assert!(size_of::<Loader>() <= 360, "{}", size_of::<Loader>());
+        assert!(size_of::<Timeline>() <= 112 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
     }
 }

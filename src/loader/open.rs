@@ -4,7 +4,7 @@ use std::io;
 
 use super::end::{Cause, io_error};
 use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
-use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
+use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, UrlError};
 use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
 
 /// `cancel_with` was called with these.
@@ -37,7 +37,7 @@ impl Loader {
             return self.sends.refused(error, handler, env.events);
         }
         if self.send_queue_is_full_for(bytes) {
-            let limit = self.settings.options.maximum_send_queue.unwrap_or_default();
+            let limit = self.settings.common.options.maximum_send_queue.unwrap_or_default();
             let buffered = self.sends.buffered();
             let reason = format!(
                 "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
@@ -48,56 +48,55 @@ impl Loader {
         }
         if let Stage::Open(_) = self.stage {
             let position = self.outgoing.push(message, env.supply);
-            self.sends.framed(bytes, position, handler);
+            self.sends.framed(bytes, position, handler, env.spare);
         } else {
-            self.waiting.push_back(Waiting::Message(message));
-            self.sends.waits(bytes, handler);
+            self.prepared.get_or_insert_default().waiting.push_back(Waiting::Message(message));
+            self.sends.waits(bytes, handler, env.spare);
         }
     }
 
     /// `send_ping`.
     pub fn send_ping(&mut self, env: &mut Env<'_>, handler: Completion<()>) {
-        if self.ended.is_none() && (self.closing.is_some() || self.broken.is_some()) {
+        if !self.is_ended() && (self.closing().is_some() || self.broken().is_some()) {
             // It fails behind those that still wait for their pong.
-            self.late_pings.push(handler);
+            self.ending_mut().late_pings.push(handler);
         } else if let Some(error) = self.refuses_calls() {
             env.events.push(Event::Pong(handler, Err(error)));
         } else if let Stage::Open(_) = self.stage {
             let payload = self.pings.send(Some(handler));
             self.outgoing.ping(payload.as_slice(), env.supply);
         } else {
-            self.waiting.push_back(Waiting::Ping(handler));
+            self.prepared.get_or_insert_default().waiting.push_back(Waiting::Ping(handler));
         }
     }
 
     /// `cancel_with`: what `send` took goes out, then the Close; the server has `close_timeout` to answer it.
     pub fn cancel_with(&mut self, env: &mut Env<'_>, code: CloseCode, reason: Option<&[u8]>) {
-        if code == CloseCode::INVALID || self.ended.is_some() || self.closing.is_some() {
+        if code == CloseCode::INVALID || self.is_ended() || self.closing().is_some() {
             return self.cancel(env);
         }
         env.events.push(Event::DiscardUnread);
-        self.closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec) });
-        if self.fault.is_some() {
+        self.ending_mut().closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec) });
+        if self.fault().is_some() {
             return self.give_up(env);
         }
         let open = matches!(self.stage, Stage::Open(_));
-        if matches!(self.stage, Stage::Created | Stage::Refused(_)) || (!open && self.waiting.is_empty()) {
+        if matches!(self.stage, Stage::Created | Stage::Refused(_)) || (!open && self.nothing_waits()) {
             return self.end_cancelled(env, Linger::No);
         }
         self.resume(env.now);
-        self.timers.start(Timer::Close, env.now, self.settings.options.close_timeout);
+        self.timers.start(Timer::Close, env.now, self.settings.common.options.close_timeout);
         if open {
             self.send_close();
         }
     }
 
     /// The handshake is complete: what waited goes out.
-    pub(super) fn opened(&mut self, env: &mut Env<'_>, response: HttpUrlResponse, protocol: Option<String>) {
-        self.timeline.response = Some(response.clone());
+    pub(super) fn opened(&mut self, env: &mut Env<'_>, protocol: Option<String>) {
         self.timers.cancel(Timer::Request);
         self.stage = Stage::Open(Decoder::new(self.maximum_message_size));
         let mut positions = Vec::new();
-        for waiting in std::mem::take(&mut self.waiting) {
+        for waiting in self.prepared.take().into_iter().flat_map(|prepared| prepared.waiting) {
             match waiting {
                 Waiting::Message(message) => positions.push(self.outgoing.push(message, env.supply)),
                 Waiting::Ping(handler) => {
@@ -106,14 +105,13 @@ impl Loader {
                 }
             }
         }
-        self.sends.positioned(positions);
-        if self.closing.is_some() {
+        self.sends.positioned(positions, env.spare);
+        if self.closing().is_some() {
             self.send_close();
         }
-        if let Some(interval) = self.settings.options.ping_interval {
+        if let Some(interval) = self.settings.common.options.ping_interval {
             self.timers.start(Timer::Ping, env.now, interval.max(TICK));
         }
-        env.events.push(Event::Response(response));
         env.events.push(Event::Open { protocol });
     }
 
@@ -149,7 +147,7 @@ impl Loader {
     fn incoming(&mut self, env: &mut Env<'_>, incoming: Incoming<'_>) {
         match incoming {
             // Messages after our Close are dropped.
-            Incoming::Message(_) | Incoming::Text(_) | Incoming::Data(_) if self.closing.is_some() => {}
+            Incoming::Message(_) | Incoming::Text(_) | Incoming::Data(_) if self.closing().is_some() => {}
             Incoming::Message(message) => {
                 self.received += message.len() as u64;
                 env.events.push(Event::Message(message));
@@ -168,7 +166,7 @@ impl Loader {
                 if self.pings.is_empty() {
                     self.timers.cancel(Timer::Pong);
                 } else if self.timers.is_on(Timer::Pong) {
-                    self.timers.start(Timer::Pong, env.now, self.settings.options.pong_timeout);
+                    self.timers.start(Timer::Pong, env.now, self.settings.common.options.pong_timeout);
                     self.set_pong_clock(env.now);
                 }
             }
@@ -179,7 +177,7 @@ impl Loader {
     /// The server's Close: it answers ours, or is echoed at once (§5.5.1).
     fn server_closed(&mut self, env: &mut Env<'_>, code: Option<CloseCode>, reason: Vec<u8>) {
         self.close_now(code);
-        if self.closing.is_some() {
+        if self.closing().is_some() {
             return self.end_cancelled(env, Linger::Moment);
         }
         self.end(env, Cause::ServerClosed { code, reason }, Linger::Moment);
@@ -188,7 +186,9 @@ impl Loader {
     /// A Close with this code; after `cancel_with`, its own. One that has not left by now, behind messages that the server
     /// no longer reads, goes out without them.
     pub(super) fn close_now(&mut self, code: Option<CloseCode>) {
-        match self.closing.as_ref().map(Closing::frame) {
+        // Named by itself: what it holds is lent to `outgoing`.
+        let closing = self.ending.as_ref().and_then(|ending| ending.closing.as_ref());
+        match closing.map(Closing::frame) {
             Some((code, reason)) => self.outgoing.close_now(code, reason),
             None => self.outgoing.close_now(code, &[]),
         }
@@ -197,19 +197,19 @@ impl Loader {
     /// The server broke the protocol, or its message is too long. Nothing more is read. The messages before it keep their
     /// place: what their handlers send still goes out, as it would if the bytes had come one by one.
     fn violated(&mut self, env: &mut Env<'_>, violation: Violation) {
-        self.fault = Some(violation);
-        if self.closing.is_some() {
+        self.ending_mut().fault = Some(violation);
+        if self.closing().is_some() {
             // No message is told any more.
             return self.give_up(env);
         }
-        self.timers.start(Timer::Unread, env.now, self.settings.options.close_timeout);
+        self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout);
         self.set_pong_clock(env.now);
         env.events.push(Event::Fault);
     }
 
     /// The messages before the server's fault are told, or nobody takes them: it is told so, and the task ends.
     pub fn give_up(&mut self, env: &mut Env<'_>) {
-        let Some(violation) = self.fault.take() else { return };
+        let Some(violation) = self.ending.as_mut().and_then(|ending| ending.fault.take()) else { return };
         let close_code = violation.close_code();
         let code = match violation.kind() {
             ViolationKind::TooLong => ErrorCode::MessageTooLong,
@@ -227,11 +227,11 @@ impl Loader {
         match self.stage {
             Stage::Lingering { .. } => return self.disconnect(),
             Stage::Closed => return,
-            _ if self.broken.is_some() => return,
+            _ if self.broken().is_some() => return,
             _ => {}
         }
         let error = io_error(error, self.error_stage()).with_failing_url(&self.settings.request.url);
-        self.broken = Some(error);
+        self.ending_mut().broken = Some(error);
         // After `cancel_with` they fail as cancelled, whatever became of the connection then.
         if let Some(error) = self.refuses_calls() {
             self.sends.fail(&error, env.events);
@@ -244,18 +244,18 @@ impl Loader {
     /// What a broken connection or a refusal still held did not come in time.
     pub(super) fn rest_timed_out(&mut self, env: &mut Env<'_>) {
         // What the server sent before is not read because nobody takes what it sent before that.
-        if !self.reading && !std::mem::replace(&mut self.rest_prolonged, true) {
-            return self.start_clock(Timer::Rest, env.now, self.settings.options.close_timeout);
+        if !self.reading && !std::mem::replace(&mut self.ending_mut().rest_prolonged, true) {
+            return self.start_clock(Timer::Rest, env.now, self.settings.common.options.close_timeout);
         }
         self.end_of_stream(env);
     }
 
     /// `ping_interval` has passed.
     pub(super) fn keep_alive(&mut self, env: &mut Env<'_>) {
-        let options = &self.settings.options;
+        let options = &self.settings.common.options;
         let Some(interval) = options.ping_interval else { return };
         let pong_timeout = options.pong_timeout;
-        if !matches!(self.stage, Stage::Open(_)) || self.closing.is_some() {
+        if !matches!(self.stage, Stage::Open(_)) || self.closing().is_some() {
             return;
         }
         self.timers.start(Timer::Ping, env.now, interval.max(TICK));
@@ -274,8 +274,8 @@ impl Loader {
 
     /// `pong_timeout` has passed. A ping that still waits behind bytes which do leave has not been unanswered so long.
     pub(super) fn pong_timed_out(&mut self, env: &mut Env<'_>) {
-        let timeout = self.settings.options.pong_timeout;
-        let progress = self.last_written.and_then(|written| written.checked_add(timeout));
+        let timeout = self.settings.common.options.pong_timeout;
+        let progress = self.pings.progress().and_then(|written| written.checked_add(timeout));
         if let (Some(deadline), true) = (progress.filter(|deadline| *deadline > env.now), self.has_output()) {
             return self.timers.start(Timer::Pong, env.now, deadline - env.now);
         }
@@ -295,7 +295,8 @@ impl Loader {
     }
 
     fn send_close(&mut self) {
-        if let Some((code, reason)) = self.closing.as_ref().map(Closing::frame) {
+        let closing = self.ending.as_ref().and_then(|ending| ending.closing.as_ref());
+        if let Some((code, reason)) = closing.map(Closing::frame) {
             self.outgoing.close_after_messages(code, reason);
         }
     }
@@ -303,18 +304,25 @@ impl Loader {
     /// No pong will come: not for pings that went out, nor for those that wait to.
     pub(super) fn fail_pings(&mut self, error: &UrlError, events: &mut Vec<Event>) {
         self.pings.fail(error, events);
-        let waiting = std::mem::take(&mut self.waiting).into_iter().filter_map(|waiting| match waiting {
+        let waiting = self.prepared.take().into_iter().flat_map(|prepared| prepared.waiting);
+        let waiting = waiting.filter_map(|waiting| match waiting {
             Waiting::Ping(handler) => Some(handler),
             Waiting::Message(_) => None,
         });
-        for handler in waiting.chain(std::mem::take(&mut self.late_pings)) {
+        let late = self.ending.as_mut().map(|ending| std::mem::take(&mut ending.late_pings)).unwrap_or_default();
+        for handler in waiting.chain(late) {
             events.push(Event::Pong(handler, Err(error.clone())));
         }
     }
 
+    /// Nothing was asked for before the opening.
+    fn nothing_waits(&self) -> bool {
+        self.prepared.as_ref().is_none_or(|prepared| prepared.waiting.is_empty())
+    }
+
     /// Why a call comes too late.
     fn refuses_calls(&self) -> Option<UrlError> {
-        match (&self.ended, &self.closing, &self.broken) {
+        match (self.ended(), self.closing(), self.broken()) {
             (Some(error), _, _) | (None, None, Some(error)) => Some(error.clone()),
             (None, Some(_), _) => Some(cancelled().with_failing_url(&self.settings.request.url)),
             (None, None, None) => None,

@@ -8,7 +8,7 @@ use crate::websocket;
 #[derive(Debug)]
 pub enum Output {
     /// The head of the upgrade, or TLS records.
-    Raw(Raw),
+    Raw(Box<Raw>),
     /// WebSocket frames.
     Frames(websocket::Output),
 }

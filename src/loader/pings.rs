@@ -1,6 +1,7 @@
 //! Pings that wait for their pong: RFC 6455 §5.5.2 and §5.5.3.
 
 use std::collections::VecDeque;
+use std::time::Instant;
 
 use super::event::Event;
 use crate::foundation::{Completion, UrlError};
@@ -16,10 +17,16 @@ struct Ping {
 /// The first of them is empty, as Apple's are; one that is sent while others wait has its number for a payload, so that
 /// a pong says which ping it answers, and all earlier ones with it.
 #[derive(Default)]
-pub struct Pings {
+pub struct Pings(Option<Box<Queue>>);
+
+/// There is one while a ping waits.
+#[derive(Default)]
+struct Queue {
     waiting: VecDeque<Ping>,
     /// The number of the last ping that has one; 0 is the empty ping's.
     last: u64,
+    /// When bytes last went to the socket.
+    progress: Option<Instant>,
 }
 
 /// The payload of a ping: nothing, or its number.
@@ -37,14 +44,12 @@ impl PingPayload {
 impl Pings {
     /// A ping goes out; what it holds.
     pub fn send(&mut self, handler: Option<Completion<()>>) -> PingPayload {
-        let number = if self.waiting.is_empty() {
-            self.last = 0;
-            0
-        } else {
-            self.last += 1;
-            self.last
-        };
-        self.waiting.push_back(Ping { number, handler });
+        let queue = self.0.get_or_insert_default();
+        if !queue.waiting.is_empty() {
+            queue.last += 1;
+        }
+        let number = queue.last;
+        queue.waiting.push_back(Ping { number, handler });
         PingPayload { bytes: number.to_be_bytes(), length: if number == 0 { 0 } else { 8 } }
     }
 
@@ -55,22 +60,39 @@ impl Pings {
             Err(_) if payload.is_empty() => 0,
             _ => return,
         };
-        if let Ok(index) = self.waiting.binary_search_by_key(&number, |ping| ping.number) {
-            for handler in self.waiting.drain(..=index).filter_map(|ping| ping.handler) {
+        let Some(queue) = &mut self.0 else { return };
+        if let Ok(index) = queue.waiting.binary_search_by_key(&number, |ping| ping.number) {
+            for handler in queue.waiting.drain(..=index).filter_map(|ping| ping.handler) {
                 events.push(Event::Pong(handler, Ok(())));
             }
+        }
+        if queue.waiting.is_empty() {
+            self.0 = None;
         }
     }
 
     /// No pong will come any more.
     pub fn fail(&mut self, error: &UrlError, events: &mut Vec<Event>) {
-        for handler in std::mem::take(&mut self.waiting).into_iter().filter_map(|ping| ping.handler) {
+        let waiting = self.0.take().into_iter().flat_map(|queue| queue.waiting);
+        for handler in waiting.filter_map(|ping| ping.handler) {
             events.push(Event::Pong(handler, Err(error.clone())));
         }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+        self.0.is_none()
+    }
+
+    /// Bytes went to the socket.
+    pub fn progressed(&mut self, now: Instant) {
+        if let Some(queue) = &mut self.0 {
+            queue.progress = Some(now);
+        }
+    }
+
+    /// When bytes last went to the socket while a ping waited.
+    pub fn progress(&self) -> Option<Instant> {
+        self.0.as_ref()?.progress
     }
 }
 

@@ -1,97 +1,234 @@
 //! The sends of a task whose handlers have not been called: one entry each, in the order of the calls.
 
 use std::collections::VecDeque;
+use std::fmt;
 
 use super::event::Event;
 use crate::foundation::{Completion, UrlError};
 
+/// How many sends share a piece of memory: a long line grows, and gives back what has drained, without moving the others.
+const CHUNK: usize = 1024;
+
+/// An entry of the line: a handler and 8 bytes, for there may be a million. What does not fit is kept aside, in [`Aside`].
 struct Send {
     handler: Completion<()>,
-    bytes: usize,
-    fate: Fate,
+    /// Payload bytes.
+    bytes: u32,
+    /// How far behind the message before it the message ends, among the positions of the frames; [`WAITS`] or [`ASIDE`].
+    distance: u32,
 }
 
-enum Fate {
-    /// The task is not open yet; the message waits to be framed.
-    Waiting,
-    /// The message ends at this position of the frames.
-    Position(u64),
+/// The task is not open yet; the message waits to be framed.
+const WAITS: u32 = u32::MAX;
+/// The next of [`Line::aside`] says what becomes of it.
+const ASIDE: u32 = u32::MAX - 1;
+
+/// What becomes of a send that does not fit in its entry.
+enum Aside {
     /// It will not be sent; the handler waits for those before it.
     Failed(UrlError),
+    /// A message of gigabytes, or one behind a Close; it ends at the position, which is none where it is not framed yet.
+    Far { bytes: usize, position: Option<u64> },
 }
 
 /// Handlers of sends, first called first.
 #[derive(Default)]
 pub struct Sends {
-    entries: VecDeque<Send>,
-    /// Payload bytes of the entries that have not failed.
-    buffered: usize,
+    line: Option<Box<Line>>,
     /// Payload bytes of the messages that were handed to the kernel.
     sent: u64,
 }
 
+/// The sends that wait. There is one while a send waits.
+#[derive(Default)]
+struct Line {
+    /// The chunk that sends leave, and, where there is no other, join.
+    front: VecDeque<Send>,
+    /// The chunks behind it. Sends join the last.
+    chunks: VecDeque<Vec<Send>>,
+    /// Of the entries that say [`ASIDE`], in their order.
+    aside: VecDeque<Aside>,
+    /// Payload bytes of the entries that have not failed.
+    buffered: usize,
+    /// Where the message ended that left last.
+    left: u64,
+    /// Where the message ends that was framed last.
+    last: u64,
+}
+
+/// The memory of a line that is over, lent to the next: one for each thread, so that a send on an idle socket allocates
+/// nothing for it, and an idle socket keeps none.
+#[derive(Default)]
+pub struct Spare(Option<Box<Line>>);
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Spare").field("is_some", &self.0.is_some()).finish()
+    }
+}
+
+impl Spare {
+    /// An empty line whose first message begins behind `position`.
+    fn line(&mut self, position: u64) -> Box<Line> {
+        let mut line = self.0.take().unwrap_or_default();
+        (line.left, line.last) = (position, position);
+        line
+    }
+
+    fn keep(&mut self, line: Box<Line>) {
+        if line.chunks.capacity() == 0 && line.aside.capacity() == 0 {
+            self.0 = Some(line);
+        }
+    }
+}
+
+impl Line {
+    fn push(&mut self, send: Send) {
+        if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+            last.push(send);
+        } else if self.chunks.is_empty() && self.front.len() < CHUNK {
+            self.front.push_back(send);
+        } else {
+            let mut chunk = Vec::with_capacity(CHUNK);
+            chunk.push(send);
+            self.chunks.push_back(chunk);
+        }
+    }
+
+    fn push_aside(&mut self, aside: Aside, handler: Completion<()>) {
+        self.aside.push_back(aside);
+        self.push(Send { handler, bytes: 0, distance: ASIDE });
+    }
+
+    fn pop(&mut self) -> Option<Send> {
+        let send = self.front.pop_front()?;
+        if self.front.is_empty()
+            && let Some(chunk) = self.chunks.pop_front()
+        {
+            self.front = chunk.into();
+        }
+        Some(send)
+    }
+
+    fn is_empty(&self) -> bool {
+        self.front.is_empty()
+    }
+
+    /// The distance of the position from that of the message before, where both fit in an entry.
+    fn distance(&mut self, position: u64) -> Option<u32> {
+        let distance = position.checked_sub(self.last).and_then(|distance| u32::try_from(distance).ok());
+        let distance = distance.filter(|distance| *distance < ASIDE);
+        if position != u64::MAX {
+            self.last = position;
+        }
+        distance
+    }
+
+    /// Takes the first send if the frames up to `position` let it go: its handler, and how many bytes were sent or why not.
+    fn leaves(&mut self, position: u64) -> Option<(Completion<()>, Result<usize, UrlError>)> {
+        let Send { bytes, distance, .. } = *self.front.front()?;
+        let (bytes, end) = match (distance, self.aside.front()) {
+            (WAITS, _) => return None,
+            (ASIDE, Some(Aside::Failed(_))) => {
+                let Some(Aside::Failed(error)) = self.aside.pop_front() else { return None };
+                return self.pop().map(|send| (send.handler, Err(error)));
+            }
+            (ASIDE, Some(Aside::Far { bytes, position })) => (*bytes, (*position)?),
+            (ASIDE, None) => return None,
+            (distance, _) => (bytes as usize, self.left + u64::from(distance)),
+        };
+        if end > position {
+            return None;
+        }
+        if distance == ASIDE {
+            self.aside.pop_front();
+        }
+        self.left = end;
+        self.buffered -= bytes;
+        self.pop().map(|send| (send.handler, Ok(bytes)))
+    }
+}
+
 impl Sends {
     /// A message that is not framed yet.
-    pub fn waits(&mut self, bytes: usize, handler: Completion<()>) {
-        self.buffered += bytes;
-        self.entries.push_back(Send { handler, bytes, fate: Fate::Waiting });
+    pub fn waits(&mut self, bytes: usize, handler: Completion<()>, spare: &mut Spare) {
+        let line = self.line.get_or_insert_with(|| spare.line(0));
+        line.buffered += bytes;
+        match u32::try_from(bytes) {
+            Ok(bytes) => line.push(Send { handler, bytes, distance: WAITS }),
+            Err(_) => line.push_aside(Aside::Far { bytes, position: None }, handler),
+        }
     }
 
     /// A message whose frames end at `position`.
-    pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>) {
-        self.buffered += bytes;
-        self.entries.push_back(Send { handler, bytes, fate: Fate::Position(position) });
+    pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>, spare: &mut Spare) {
+        let line = self.line.get_or_insert_with(|| spare.line(position));
+        line.buffered += bytes;
+        match (u32::try_from(bytes), line.distance(position)) {
+            (Ok(bytes), Some(distance)) if position != u64::MAX => line.push(Send { handler, bytes, distance }),
+            _ => line.push_aside(Aside::Far { bytes, position: Some(position) }, handler),
+        }
     }
 
     /// A message that is refused; its handler keeps its place.
     pub fn refused(&mut self, error: UrlError, handler: Completion<()>, events: &mut Vec<Event>) {
-        if self.entries.is_empty() {
-            events.push(Event::Sent(handler, Err(error)));
-        } else {
-            self.entries.push_back(Send { handler, bytes: 0, fate: Fate::Failed(error) });
+        match &mut self.line {
+            Some(line) => line.push_aside(Aside::Failed(error), handler),
+            None => events.push(Event::Sent(handler, Err(error))),
         }
     }
 
     /// The messages that waited are framed now, in order; each ends at the next of `positions`.
-    pub fn positioned(&mut self, positions: impl IntoIterator<Item = u64>) {
+    pub fn positioned(&mut self, positions: impl IntoIterator<Item = u64>, spare: &mut Spare) {
+        let Some(before) = self.line.take() else { return };
+        let Line { front, chunks, aside, .. } = *before;
+        let mut aside = aside.into_iter();
         let mut positions = positions.into_iter();
-        for send in self.entries.iter_mut().filter(|send| matches!(send.fate, Fate::Waiting)) {
-            let Some(position) = positions.next() else { return };
-            send.fate = Fate::Position(position);
+        for Send { handler, bytes, distance } in front.into_iter().chain(chunks.into_iter().flatten()) {
+            let bytes = match (distance, if distance == ASIDE { aside.next() } else { None }) {
+                (_, Some(Aside::Failed(error))) => {
+                    self.line.get_or_insert_with(|| spare.line(0)).push_aside(Aside::Failed(error), handler);
+                    continue;
+                }
+                (_, Some(Aside::Far { bytes, .. })) => bytes,
+                (_, None) => bytes as usize,
+            };
+            match positions.next() {
+                Some(position) => self.framed(bytes, position, handler, spare),
+                None => self.waits(bytes, handler, spare),
+            }
         }
     }
 
     /// Frames up to `position` were handed to the kernel.
-    pub fn written(&mut self, position: u64, events: &mut Vec<Event>) {
-        while let Some(send) = self.entries.front() {
-            match send.fate {
-                Fate::Position(end) if end <= position => {}
-                Fate::Failed(_) => {}
-                _ => return,
-            }
-            let Some(Send { handler, bytes, fate }) = self.entries.pop_front() else { return };
-            if let Fate::Failed(error) = fate {
-                events.push(Event::Sent(handler, Err(error)));
-            } else {
-                self.buffered -= bytes;
-                self.sent += bytes as u64;
-                events.push(Event::Sent(handler, Ok(())));
-            }
+    pub fn written(&mut self, position: u64, events: &mut Vec<Event>, spare: &mut Spare) {
+        let Some(line) = &mut self.line else { return };
+        while let Some((handler, result)) = line.leaves(position) {
+            self.sent += *result.as_ref().unwrap_or(&0) as u64;
+            events.push(Event::Sent(handler, result.map(drop)));
+        }
+        if let Some(line) = self.line.take_if(|line| line.is_empty()) {
+            spare.keep(line);
         }
     }
 
     /// Nothing is sent any more.
     pub fn fail(&mut self, error: &UrlError, events: &mut Vec<Event>) {
-        self.buffered = 0;
-        for Send { handler, fate, .. } in std::mem::take(&mut self.entries) {
-            let error = if let Fate::Failed(error) = fate { error } else { error.clone() };
+        let Some(line) = self.line.take() else { return };
+        let Line { front, chunks, aside, .. } = *line;
+        let mut aside = aside.into_iter();
+        for Send { handler, distance, .. } in front.into_iter().chain(chunks.into_iter().flatten()) {
+            let error = match if distance == ASIDE { aside.next() } else { None } {
+                Some(Aside::Failed(error)) => error,
+                _ => error.clone(),
+            };
             events.push(Event::Sent(handler, Err(error)));
         }
     }
 
     /// Payload bytes that were given to `send` and not yet written.
     pub fn buffered(&self) -> usize {
-        self.buffered
+        self.line.as_ref().map_or(0, |line| line.buffered)
     }
 
     /// Payload bytes that were written.
@@ -136,18 +273,19 @@ mod tests {
     #[test]
     fn handlers_are_called_in_the_order_of_the_calls() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        let mut spare = Spare::default();
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(0), &mut events);
         assert_eq!(log.run(&mut events), [(0, 55)]);
-        sends.framed(10, 16, log.handler(1));
+        sends.framed(10, 16, log.handler(1), &mut spare);
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(2), &mut events);
-        sends.framed(20, 42, log.handler(3));
+        sends.framed(20, 42, log.handler(3), &mut spare);
         assert_eq!((sends.buffered(), sends.sent()), (30, 0));
-        sends.written(15, &mut events);
+        sends.written(15, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), []);
-        sends.written(16, &mut events);
+        sends.written(16, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(1, 0), (2, 55)]);
         assert_eq!((sends.buffered(), sends.sent()), (20, 10));
-        sends.written(42, &mut events);
+        sends.written(42, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(3, 0)]);
         assert_eq!((sends.buffered(), sends.sent()), (0, 30));
     }
@@ -155,14 +293,15 @@ mod tests {
     #[test]
     fn messages_from_before_the_opening_wait_for_their_positions() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
-        sends.waits(1, log.handler(0));
+        let mut spare = Spare::default();
+        sends.waits(1, log.handler(0), &mut spare);
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(1), &mut events);
-        sends.waits(2, log.handler(2));
-        sends.waits(3, log.handler(3));
-        sends.written(u64::MAX, &mut events);
+        sends.waits(2, log.handler(2), &mut spare);
+        sends.waits(3, log.handler(3), &mut spare);
+        sends.written(u64::MAX, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), []);
-        sends.positioned([7, 15]);
-        sends.written(15, &mut events);
+        sends.positioned([7, 15], &mut spare);
+        sends.written(15, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), [(0, 0), (1, 55), (2, 0)]);
         assert_eq!((sends.buffered(), sends.sent()), (3, 3));
     }
@@ -170,13 +309,66 @@ mod tests {
     #[test]
     fn at_the_end_all_fail_and_what_was_refused_keeps_its_reason() {
         let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
-        sends.framed(10, 16, log.handler(0));
+        let mut spare = Spare::default();
+        sends.framed(10, 16, log.handler(0), &mut spare);
         sends.refused(error(ErrorCode::NoBufferSpace), log.handler(1), &mut events);
-        sends.waits(5, log.handler(2));
+        sends.waits(5, log.handler(2), &mut spare);
         sends.fail(&error(ErrorCode::Cancelled), &mut events);
         assert_eq!(log.run(&mut events), [(0, -999), (1, 55), (2, -999)]);
         assert_eq!((sends.buffered(), sends.sent()), (0, 0));
-        sends.written(u64::MAX, &mut events);
+        sends.written(u64::MAX, &mut events, &mut spare);
         assert_eq!(log.run(&mut events), []);
+    }
+
+    #[test]
+    fn a_long_line_keeps_its_order_and_gives_its_memory_back() {
+        let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        let mut spare = Spare::default();
+        let count = 5 * CHUNK + 7;
+        let mut position = 1 << 40;
+        let mut half = 0;
+        for number in 0..count {
+            // A ping, a message of gigabytes, and a refusal stand between them now and then.
+            position += 134 + if number % 1000 == 0 { u64::from(u32::MAX) } else { 0 };
+            sends.framed(128, position, log.handler(number), &mut spare);
+            half = if number == 3 * CHUNK { position } else { half };
+            if number % 1500 == 0 {
+                sends.refused(error(ErrorCode::NoBufferSpace), log.handler(count + number), &mut events);
+            }
+        }
+        let chunks = |sends: &Sends| sends.line.as_ref().map_or(0, |line| 1 + line.chunks.len());
+        assert_eq!((chunks(&sends), sends.buffered()), (6, 128 * count));
+        sends.written(half, &mut events, &mut spare);
+        assert_eq!((chunks(&sends), sends.buffered()), (3, 128 * (count - 3 * CHUNK - 1)));
+        sends.written(position, &mut events, &mut spare);
+        assert!(sends.line.is_none() && sends.sent() == 128 * count as u64);
+        let mut expected = Vec::new();
+        for number in 0..count {
+            expected.push((number, 0));
+            if number % 1500 == 0 {
+                expected.push((count + number, 55));
+            }
+        }
+        assert!(log.run(&mut events) == expected);
+    }
+
+    #[test]
+    fn what_comes_behind_a_close_is_never_written() {
+        let (mut sends, log, mut events) = (Sends::default(), Log::default(), Vec::new());
+        let mut spare = Spare::default();
+        sends.framed(1, 7, log.handler(0), &mut spare);
+        sends.framed(2, u64::MAX, log.handler(1), &mut spare);
+        sends.framed(3, u64::MAX, log.handler(2), &mut spare);
+        sends.written(u64::MAX - 1, &mut events, &mut spare);
+        assert_eq!(log.run(&mut events), [(0, 0)]);
+        sends.fail(&error(ErrorCode::Cancelled), &mut events);
+        assert_eq!(log.run(&mut events), [(1, -999), (2, -999)]);
+    }
+
+    #[test]
+    #[cfg(target_pointer_width = "64")]
+    fn an_entry_is_small() {
+        assert_eq!(size_of::<Send>(), size_of::<Completion<()>>() + 8);
+        assert_eq!(size_of::<Sends>(), 16);
     }
 }

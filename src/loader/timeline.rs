@@ -1,9 +1,15 @@
 //! When what happened on a task's road: what the metrics are made of.
+//!
+//! On the way to the open socket everything is noted as it is. An open task keeps it until its end, which may be days, and
+//! there may be ten thousand of them: so then it is [packed](Opened), and what can be made again is made when it is asked for.
 
-use std::net::SocketAddr;
-use std::time::{Instant, SystemTime};
+use std::net::{SocketAddr, SocketAddrV4};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
-use crate::foundation::{HttpUrlResponse, TaskMetrics, TlsProtocolVersion, TransactionMetrics, UrlRequest};
+use super::Settings;
+use crate::foundation::{HttpUrlResponse, TaskMetrics, TlsProtocolVersion, TransactionMetrics};
+use crate::http::{self, OpeningHead, Upgrade};
 
 /// One moment on both clocks, so that moments of one can be told as dates of the other.
 #[derive(Clone, Copy, Debug)]
@@ -23,58 +29,209 @@ impl Epoch {
     }
 }
 
-/// The moments and facts of one request and its response.
-#[derive(Debug, Default)]
-pub struct Timeline {
-    pub fetch_start: Option<Instant>,
-    pub lookup_start: Option<Instant>,
-    pub lookup_end: Option<Instant>,
-    pub connect_start: Option<Instant>,
-    pub secure_start: Option<Instant>,
-    pub secure_end: Option<Instant>,
-    pub connect_end: Option<Instant>,
-    pub request_start: Option<Instant>,
-    pub request_end: Option<Instant>,
-    pub response_start: Option<Instant>,
-    pub response_end: Option<Instant>,
-    pub request_fields: Vec<(String, String)>,
-    pub request_bytes: usize,
+/// What the metrics have a date for, in the order of the way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    FetchStart,
+    LookupStart,
+    LookupEnd,
+    ConnectStart,
+    SecureStart,
+    SecureEnd,
+    ConnectEnd,
+    RequestStart,
+    RequestEnd,
+    ResponseStart,
+    ResponseEnd,
+}
+
+const MARKS: usize = Mark::ResponseEnd as usize + 1;
+
+/// The facts of one request and its response.
+pub enum Timeline {
+    /// On the way, or at the end of a way that did not get there.
+    Underway(Box<Underway>),
+    Opened(Opened),
+    /// The metrics are made; this is the response that came, if one did.
+    Told(Option<HttpUrlResponse>),
+}
+
+/// What was noted on the way.
+#[derive(Default)]
+pub struct Underway {
+    marks: [Option<Instant>; MARKS],
+    /// The request, while it waits to be sent, and what its key was made from.
+    pub upgrade: Option<([u8; 16], Upgrade)>,
+    /// What the key of the request was made from, once it is sent.
+    pub nonce: Option<[u8; 16]>,
+    /// The bytes of the heads that came, informational ones too.
     pub response_bytes: usize,
-    pub response: Option<HttpUrlResponse>,
+    /// The fields of the head that opened the socket…
+    opening: Option<Arc<OpeningHead>>,
+    /// …or the refusal.
+    pub refusal: Option<HttpUrlResponse>,
     pub local_address: Option<SocketAddr>,
     pub remote_address: Option<SocketAddr>,
     pub tls_version: Option<TlsProtocolVersion>,
     pub cipher_suite: Option<u16>,
 }
 
+/// An [`Underway`] that reached the open socket, packed.
+pub struct Opened {
+    /// From the making of the task to [`Mark::FetchStart`].
+    start: Duration,
+    /// Each mark in [`TICK`]s after that, or [`ABSENT`].
+    marks: [u32; MARKS],
+    nonce: [u8; 16],
+    head: Arc<OpeningHead>,
+    addresses: Addresses,
+    response_bytes: u32,
+    tls: Option<(TlsProtocolVersion, u16)>,
+}
+
+/// As exact as Apple's dates, which are seconds since 2001 in 53 bits, and wide enough for a way of 7 minutes.
+const TICK: Duration = Duration::from_nanos(100);
+
+const ABSENT: u32 = u32::MAX;
+
+/// The local and the remote address.
+enum Addresses {
+    V4([SocketAddrV4; 2]),
+    Other(Box<[Option<SocketAddr>; 2]>),
+}
+
+impl Default for Timeline {
+    fn default() -> Self {
+        Self::Underway(Box::default())
+    }
+}
+
 impl Timeline {
-    /// `request` as it went out, with the fields of the handshake.
-    pub fn into_metrics(self, epoch: Epoch, request: &UrlRequest, now: Instant) -> TaskMetrics {
-        let date = |instant: Option<Instant>| instant.map(|instant| epoch.date(instant));
+    /// What is noted, before the socket is open.
+    pub fn underway(&mut self) -> Option<&mut Underway> {
+        match self {
+            Self::Underway(underway) => Some(underway),
+            Self::Opened(_) | Self::Told(_) => None,
+        }
+    }
+
+    /// Notes a moment.
+    pub fn mark(&mut self, mark: Mark, now: Instant) {
+        if let Some(underway) = self.underway() {
+            underway.marks[mark as usize] = Some(now);
+        }
+    }
+
+    /// Notes the first moment of several.
+    pub fn mark_first(&mut self, mark: Mark, now: Instant) {
+        if let Some(underway) = self.underway() {
+            underway.marks[mark as usize].get_or_insert(now);
+        }
+    }
+
+    /// The socket is open: what is noted is packed, where it fits.
+    pub fn opened(&mut self, head: Arc<OpeningHead>, epoch: Epoch) {
+        let Self::Underway(underway) = self else { return };
+        match underway.packed(&head, epoch) {
+            Some(opened) => *self = Self::Opened(opened),
+            None => underway.opening = Some(head),
+        }
+    }
+
+    /// `task.response()`.
+    pub fn response(&self, settings: &Settings) -> Option<HttpUrlResponse> {
+        match self {
+            Self::Underway(underway) => underway.response(settings),
+            Self::Opened(opened) => Some(opening(&opened.head, opened.nonce, settings)),
+            Self::Told(response) => response.clone(),
+        }
+    }
+
+    /// The end: what the metrics tell. Of all this, the response is kept.
+    pub fn take_metrics(&mut self, settings: &Settings, now: Instant) -> TaskMetrics {
+        let (underway, response) = match std::mem::replace(self, Self::Told(None)) {
+            Self::Underway(underway) => {
+                let response = underway.response(settings);
+                (underway, response)
+            }
+            Self::Opened(opened) => {
+                let response = opening(&opened.head, opened.nonce, settings);
+                (Box::new(opened.unpacked(settings.epoch)), Some(response))
+            }
+            Self::Told(response) => (Box::default(), response),
+        };
+        let metrics = underway.into_metrics(response.clone(), settings, now);
+        *self = Self::Told(response);
+        metrics
+    }
+}
+
+/// The response that opened the socket.
+fn opening(head: &OpeningHead, nonce: [u8; 16], settings: &Settings) -> HttpUrlResponse {
+    head.response(settings.request.url.clone(), &http::accept(nonce))
+}
+
+impl Underway {
+    fn packed(&self, head: &Arc<OpeningHead>, epoch: Epoch) -> Option<Opened> {
+        let start = self.marks[Mark::FetchStart as usize]?;
+        let mut marks = [ABSENT; MARKS];
+        for (packed, mark) in marks.iter_mut().zip(self.marks) {
+            if let Some(mark) = mark {
+                let ticks = mark.checked_duration_since(start)?.as_nanos() / TICK.as_nanos();
+                *packed = u32::try_from(ticks).ok().filter(|ticks| *ticks != ABSENT)?;
+            }
+        }
+        let addresses = match [self.local_address, self.remote_address] {
+            [Some(SocketAddr::V4(local)), Some(SocketAddr::V4(remote))] => Addresses::V4([local, remote]),
+            addresses => Addresses::Other(Box::new(addresses)),
+        };
+        Some(Opened {
+            start: start.checked_duration_since(epoch.instant)?,
+            marks,
+            nonce: self.nonce?,
+            head: Arc::clone(head),
+            addresses,
+            response_bytes: self.response_bytes.try_into().ok()?,
+            tls: self.tls_version.zip(self.cipher_suite),
+        })
+    }
+
+    fn response(&self, settings: &Settings) -> Option<HttpUrlResponse> {
+        match (&self.opening, self.nonce) {
+            (Some(head), Some(nonce)) => Some(opening(head, nonce, settings)),
+            _ => self.refusal.clone(),
+        }
+    }
+
+    fn into_metrics(self, response: Option<HttpUrlResponse>, settings: &Settings, now: Instant) -> TaskMetrics {
+        let Settings { request, common, epoch } = settings;
         let mut metrics = TaskMetrics::new(epoch.date);
         metrics.task_interval.1 = now.saturating_duration_since(epoch.instant);
-        if self.fetch_start.is_none() {
+        let date = |mark: Mark| self.marks[mark as usize].map(|instant| epoch.date(instant));
+        if date(Mark::FetchStart).is_none() {
             return metrics;
         }
-        let mut sent = request.clone();
-        for (name, value) in &self.request_fields {
+        // As it went out, with the fields of the handshake.
+        let upgrade = self.nonce.and_then(|nonce| http::upgrade(request, &common.additional_headers, nonce).ok());
+        let mut sent = request.as_ref().clone();
+        for (name, value) in upgrade.iter().flat_map(|upgrade| &upgrade.fields) {
             sent.set_value(value, name);
         }
         let mut transaction = TransactionMetrics::new(sent);
-        transaction.response = self.response;
-        transaction.fetch_start_date = date(self.fetch_start);
-        transaction.domain_lookup_start_date = date(self.lookup_start);
-        transaction.domain_lookup_end_date = date(self.lookup_end);
-        transaction.connect_start_date = date(self.connect_start);
-        transaction.secure_connection_start_date = date(self.secure_start);
-        transaction.secure_connection_end_date = date(self.secure_end);
-        transaction.connect_end_date = date(self.connect_end);
-        transaction.request_start_date = date(self.request_start);
-        transaction.request_end_date = date(self.request_end);
-        transaction.response_start_date = date(self.response_start);
-        transaction.response_end_date = date(self.response_end);
-        transaction.network_protocol_name = self.response_start.map(|_| "http/1.1".to_owned());
-        transaction.count_of_request_header_bytes_sent = self.request_bytes as i64;
+        transaction.response = response;
+        transaction.fetch_start_date = date(Mark::FetchStart);
+        transaction.domain_lookup_start_date = date(Mark::LookupStart);
+        transaction.domain_lookup_end_date = date(Mark::LookupEnd);
+        transaction.connect_start_date = date(Mark::ConnectStart);
+        transaction.secure_connection_start_date = date(Mark::SecureStart);
+        transaction.secure_connection_end_date = date(Mark::SecureEnd);
+        transaction.connect_end_date = date(Mark::ConnectEnd);
+        transaction.request_start_date = date(Mark::RequestStart);
+        transaction.request_end_date = date(Mark::RequestEnd);
+        transaction.response_start_date = date(Mark::ResponseStart);
+        transaction.response_end_date = date(Mark::ResponseEnd);
+        transaction.network_protocol_name = date(Mark::ResponseStart).map(|_| "http/1.1".to_owned());
+        transaction.count_of_request_header_bytes_sent = upgrade.map_or(0, |upgrade| upgrade.head.len() as i64);
         transaction.count_of_response_header_bytes_received = self.response_bytes as i64;
         transaction.local_address = self.local_address;
         transaction.remote_address = self.remote_address;
@@ -82,5 +239,121 @@ impl Timeline {
         transaction.negotiated_tls_cipher_suite = self.cipher_suite;
         metrics.transaction_metrics.push(transaction);
         metrics
+    }
+}
+
+impl Opened {
+    fn unpacked(self, epoch: Epoch) -> Underway {
+        let mark = |ticks: u32| (ticks != ABSENT).then(|| epoch.instant + self.start + TICK * ticks);
+        let [local_address, remote_address] = match self.addresses {
+            Addresses::V4(addresses) => addresses.map(|address| Some(SocketAddr::V4(address))),
+            Addresses::Other(addresses) => *addresses,
+        };
+        Underway {
+            marks: self.marks.map(mark),
+            upgrade: None,
+            nonce: Some(self.nonce),
+            response_bytes: self.response_bytes as usize,
+            opening: Some(self.head),
+            refusal: None,
+            local_address,
+            remote_address,
+            tls_version: self.tls.map(|(version, _)| version),
+            cipher_suite: self.tls.map(|(_, suite)| suite),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use url::Url;
+
+    use super::*;
+    use crate::foundation::{Random, SessionConfiguration, UrlRequest};
+    use crate::http::HeadParser;
+    use crate::loader::Common;
+
+    const NONCE: [u8; 16] = [7; 16];
+
+    fn settings() -> Settings {
+        let mut configuration = SessionConfiguration::default();
+        configuration.http_additional_headers.insert("X-Common".to_owned(), "yes".to_owned());
+        let request = UrlRequest::new(Url::parse("ws://192.0.2.1/chat").unwrap());
+        let epoch = Epoch { instant: Instant::now(), date: SystemTime::UNIX_EPOCH };
+        Settings { request: Arc::new(request), common: Arc::new(Common::new(&configuration)), epoch }
+    }
+
+    fn head() -> Arc<OpeningHead> {
+        let text = format!(
+            "HTTP/1.1 101 Yes\r\nupgrade: websocket\r\nSec-Websocket-Accept: {}\r\nX-A: b: c\r\nX-A: d\r\n\r\n",
+            http::accept(NONCE)
+        );
+        let head = HeadParser::default().parse(&mut text.as_bytes()).unwrap().unwrap();
+        Arc::new(OpeningHead::new(&head))
+    }
+
+    /// Each mark a second and a tick behind the one before; without TLS and without a look-up.
+    fn opened(settings: &Settings, step: Duration, address: &str) -> Timeline {
+        let mut timeline = Timeline::default();
+        let marks = [
+            (Mark::FetchStart, 0),
+            (Mark::ConnectStart, 0),
+            (Mark::ConnectEnd, 1),
+            (Mark::RequestStart, 1),
+            (Mark::RequestEnd, 2),
+            (Mark::ResponseStart, 3),
+            (Mark::ResponseEnd, 4),
+        ];
+        for (mark, number) in marks {
+            timeline.mark(mark, settings.epoch.instant + Duration::from_secs(3600) + step * number);
+        }
+        let underway = timeline.underway().unwrap();
+        underway.nonce = Some(NONCE);
+        underway.response_bytes = 123;
+        underway.local_address = Some(address.parse().unwrap());
+        underway.remote_address = Some("192.0.2.1:80".parse().unwrap());
+        timeline.opened(head(), settings.epoch);
+        timeline
+    }
+
+    #[test]
+    fn what_is_packed_tells_the_same_metrics() {
+        let settings = settings();
+        let step = Duration::from_secs(1) + TICK;
+        let long = Duration::from_secs(1000);
+        for (step, address, packs) in
+            [(step, "192.0.2.7:5", true), (step, "[::1]:5", true), (long, "192.0.2.7:5", false)]
+        {
+            let mut timeline = opened(&settings, step, address);
+            assert_eq!(matches!(timeline, Timeline::Opened(_)), packs);
+            let response = timeline.response(&settings).unwrap();
+            assert_eq!((response.status_code(), response.http_version()), (101, "HTTP/1.1"));
+            let accept = http::accept(NONCE);
+            let fields =
+                [("upgrade", "websocket"), ("Sec-Websocket-Accept", accept.as_str()), ("X-A", "b: c"), ("X-A", "d")];
+            assert_eq!(response.header_fields().collect::<Vec<_>>(), fields);
+
+            let end = settings.epoch.instant + Duration::from_secs(9000);
+            let metrics = timeline.take_metrics(&settings, end);
+            assert_eq!(metrics.task_interval, (settings.epoch.date, Duration::from_secs(9000)));
+            let [transaction] = metrics.transaction_metrics.as_slice() else { panic!("{metrics:?}") };
+            let start = settings.epoch.date + Duration::from_secs(3600);
+            assert_eq!(transaction.fetch_start_date, Some(start));
+            assert_eq!(transaction.domain_lookup_start_date, None);
+            assert_eq!(transaction.secure_connection_end_date, None);
+            assert_eq!(transaction.connect_start_date, Some(start));
+            assert_eq!(transaction.connect_end_date, Some(start + step));
+            assert_eq!(transaction.request_end_date, Some(start + 2 * step));
+            assert_eq!(transaction.response_end_date, Some(start + 4 * step));
+            assert_eq!(transaction.count_of_response_header_bytes_received, 123);
+            assert_eq!(transaction.local_address, Some(address.parse().unwrap()));
+            assert_eq!(transaction.remote_address, Some("192.0.2.1:80".parse().unwrap()));
+            assert_eq!(transaction.request.value("X-Common"), Some("yes"));
+            let mut random = Random::new(|bytes| bytes.fill(7));
+            let sent = http::upgrade(&settings.request, &settings.common.additional_headers, random.bytes()).unwrap();
+            assert_eq!(transaction.count_of_request_header_bytes_sent, sent.head.len() as i64);
+            let told = transaction.response.as_ref().unwrap();
+            assert!(told.header_fields().eq(timeline.response(&settings).unwrap().header_fields()));
+        }
     }
 }

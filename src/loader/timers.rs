@@ -68,50 +68,79 @@ const TIMERS: usize = 8;
 /// The deadlines of one task.
 #[derive(Debug, Default)]
 pub struct Timers {
-    clocks: [Clock; TIMERS],
+    /// [`Timer::Resource`], which never stands still: the only one that runs while the socket is open and nothing happens.
+    resource: Option<Instant>,
+    /// The others, while one of them is on.
+    others: Option<Box<[Clock; TIMERS]>>,
 }
 
 impl Timers {
     pub fn start(&mut self, timer: Timer, now: Instant, delay: Duration) {
-        self.clocks[timer as usize] = Clock::after(now, delay);
+        self.set(timer, Clock::after(now, delay));
     }
 
     pub fn cancel(&mut self, timer: Timer) {
-        self.clocks[timer as usize] = Clock::Off;
+        self.set(timer, Clock::Off);
     }
 
     pub fn cancel_all(&mut self) {
-        self.clocks = [Clock::Off; TIMERS];
+        *self = Self::default();
     }
 
     pub fn stop(&mut self, timer: Timer, now: Instant) {
-        self.clocks[timer as usize].stop(now);
+        if let Some(others) = &mut self.others {
+            others[timer as usize].stop(now);
+        }
     }
 
     pub fn go_on(&mut self, timer: Timer, now: Instant) {
-        self.clocks[timer as usize].go_on(now);
+        if let Some(others) = &mut self.others {
+            others[timer as usize].go_on(now);
+        }
     }
 
     pub fn is_on(&self, timer: Timer) -> bool {
-        !self.clocks[timer as usize].is_off()
+        !self.clock(timer).is_off()
     }
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        self.clocks.iter().filter_map(|clock| clock.deadline()).min()
+        let others = self.others.iter().flat_map(|others| others.iter());
+        others.filter_map(|clock| clock.deadline()).chain(self.resource).min()
     }
 
     /// Takes the deadlines that have passed.
     pub fn take_expired(&mut self, now: Instant) -> impl Iterator<Item = Timer> + use<> {
         use Timer::{Close, Linger, Ping, Pong, Request, Resource, Rest, Unread};
         let expired = [Resource, Request, Close, Rest, Linger, Unread, Pong, Ping].map(|timer| {
-            let deadline = self.clocks[timer as usize].deadline()?;
+            let deadline = self.clock(timer).deadline()?;
             (deadline <= now).then(|| {
                 self.cancel(timer);
                 timer
             })
         });
         expired.into_iter().flatten()
+    }
+
+    fn clock(&self, timer: Timer) -> Clock {
+        match (timer, &self.others) {
+            (Timer::Resource, _) => self.resource.map_or(Clock::Off, Clock::Running),
+            (_, Some(others)) => others[timer as usize],
+            (_, None) => Clock::Off,
+        }
+    }
+
+    fn set(&mut self, timer: Timer, clock: Clock) {
+        if timer == Timer::Resource {
+            self.resource = clock.deadline();
+        } else if !clock.is_off() {
+            self.others.get_or_insert_default()[timer as usize] = clock;
+        } else if let Some(others) = &mut self.others {
+            others[timer as usize] = clock;
+            if others.iter().all(|clock| clock.is_off()) {
+                self.others = None;
+            }
+        }
     }
 }
 

@@ -1,8 +1,8 @@
 //! The HTTP exchange that opens the WebSocket: RFC 6455 §4.1.
 
-use super::{Env, Event, Linger, Loader, Raw, Stage, Timer};
+use super::{Env, Event, Linger, Loader, Mark, Raw, Stage, Timer};
 use crate::foundation::{ErrorCode, ErrorStage, HttpUrlResponse, UrlError};
-use crate::http::{self, BodyReader, HeadParser, Offer, ResponseHead};
+use crate::http::{BodyReader, HeadParser, Offer, OpeningHead, ResponseHead};
 use crate::loader::end::Cause;
 
 /// The request is on its way, or the answer is.
@@ -21,21 +21,17 @@ pub struct Refused {
 impl Loader {
     /// The connection stands, and the server may be told what is wanted.
     pub(super) fn begin_upgrade(&mut self, env: &mut Env<'_>) {
-        let nonce = env.supply.random.bytes::<16>();
-        let upgrade = match http::upgrade(&self.settings.request, &self.settings.additional_headers, nonce) {
-            Ok(upgrade) => upgrade,
-            Err(error) => return self.lose(env, error),
-        };
-        self.timeline.request_start = Some(env.now);
-        self.timeline.request_bytes = upgrade.head.len();
-        self.timeline.request_fields = upgrade.fields;
+        let Some(underway) = self.timeline.underway() else { return };
+        let Some((nonce, upgrade)) = underway.upgrade.take() else { return };
+        underway.nonce = Some(nonce);
+        self.timeline.mark(Mark::RequestStart, env.now);
         match &mut self.tls {
             Some(tls) => {
                 if let Err(error) = tls.send(upgrade.head.len(), std::iter::once(upgrade.head.as_slice())) {
                     return self.lose(env, error);
                 }
             }
-            None => self.raw = Raw { bytes: upgrade.head, written: 0 },
+            None => self.raw = Some(Box::new(Raw { bytes: upgrade.head, written: 0 })),
         }
         self.stage = Stage::Upgrading(Box::new(Upgrading { parser: HeadParser::default(), offer: upgrade.offer }));
     }
@@ -43,7 +39,7 @@ impl Loader {
     /// A part of the answer's head came.
     pub(super) fn read_head(&mut self, env: &mut Env<'_>, input: &mut &[u8]) {
         let Stage::Upgrading(upgrading) = &mut self.stage else { return };
-        self.timeline.response_start.get_or_insert(env.now);
+        self.timeline.mark_first(Mark::ResponseStart, env.now);
         match upgrading.parser.parse(input) {
             Ok(None) => {}
             Ok(Some(head)) => self.decide(env, head),
@@ -57,23 +53,27 @@ impl Loader {
     /// A head is whole: what becomes of the task.
     fn decide(&mut self, env: &mut Env<'_>, head: ResponseHead) {
         let Stage::Upgrading(upgrading) = &mut self.stage else { return };
-        self.timeline.response_bytes += head.bytes;
-        let url = &self.settings.request.url;
-        if (100..200).contains(&head.status_code) && head.status_code != 101 {
-            return env.events.push(Event::Informational(head.into_response(url.clone(), Vec::new())));
+        if let Some(underway) = self.timeline.underway() {
+            underway.response_bytes += head.bytes;
         }
-        self.timeline.response_end = Some(env.now);
+        if (100..200).contains(&head.status_code) && head.status_code != 101 {
+            return env
+                .events
+                .push(Event::Informational(head.into_response(self.settings.request.url.clone(), Vec::new())));
+        }
+        self.timeline.mark(Mark::ResponseEnd, env.now);
         match upgrading.offer.check(&head) {
             Ok(accepted) => {
-                let response = head.into_response(url.clone(), Vec::new());
-                self.opened(env, response, accepted.protocol);
+                let head = self.settings.common.heads.share(OpeningHead::new(&head));
+                self.timeline.opened(head, self.settings.epoch);
+                self.opened(env, accepted.protocol);
             }
             Err(reason) => {
                 let body = BodyReader::new(&head);
                 let complete = body.is_complete();
                 self.stage = Stage::Refused(Box::new(Refused { head, body, reason }));
                 self.timers.cancel(Timer::Request);
-                self.start_clock(Timer::Rest, env.now, self.settings.options.close_timeout);
+                self.start_clock(Timer::Rest, env.now, self.settings.common.options.close_timeout);
                 if complete {
                     self.refuse(env);
                 }
@@ -87,8 +87,10 @@ impl Loader {
             Stage::Refused(refused) => {
                 let Refused { head, body, reason } = *refused;
                 let response = head.into_response(self.settings.request.url.clone(), body.into_body());
-                self.timeline.response = Some(response.clone());
-                self.timeline.response_end = Some(env.now);
+                if let Some(underway) = self.timeline.underway() {
+                    underway.refusal = Some(response.clone());
+                }
+                self.timeline.mark(Mark::ResponseEnd, env.now);
                 Some((response, reason))
             }
             other => {

@@ -18,7 +18,7 @@ use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
 use crate::foundation::{Bundle, CloseCode, Completion, Message, UrlError};
-use crate::loader::{Env, Event, Loader, Output, Tls};
+use crate::loader::{Env, Event, Loader, Output, Spare, Tls};
 use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
@@ -73,13 +73,14 @@ impl After {
 /// What steps on this thread use again and again.
 struct Scratch {
     supply: Supply,
+    spare: Spare,
     bundles: Vec<Bundle>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { supply: Supply::new(system_random()), bundles: Vec::new(), events: Vec::new() }
+        Self { supply: Supply::new(system_random()), spare: Spare::default(), bundles: Vec::new(), events: Vec::new() }
     }
 }
 
@@ -414,7 +415,8 @@ fn fit(scratch: &mut Scratch) {
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    Env { now, supply: &mut scratch.supply, bundles: &mut scratch.bundles, events: &mut scratch.events }
+    let Scratch { supply, spare, bundles, events } = scratch;
+    Env { now, supply, spare, bundles, events }
 }
 
 /// How many pieces of memory are written by one system call.

@@ -1,6 +1,6 @@
 //! The reactor thread: commands, readiness and deadlines of a session's sockets.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -14,6 +14,7 @@ use slab::Slab;
 
 use super::client::Client;
 use super::connection::After;
+use super::deadlines::Deadlines;
 use super::{Command, Cork, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::loader::{Action, Env, Loader};
@@ -41,7 +42,7 @@ pub(super) struct EventLoop {
     shared: Arc<Shared>,
     entries: Slab<Entry>,
     /// Each connection's deadline as it was last looked at; it may have become later since.
-    timers: BTreeSet<(Instant, usize)>,
+    timers: Deadlines,
     /// Sockets that have more to read after their turn.
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
@@ -70,7 +71,7 @@ impl EventLoop {
             poll,
             shared,
             entries: Slab::new(),
-            timers: BTreeSet::new(),
+            timers: Deadlines::default(),
             ready: VecDeque::new(),
             buffer: Vec::new(),
             corked_since: None,
@@ -133,7 +134,7 @@ impl EventLoop {
         }
         inbox.asleep = true;
         drop(inbox);
-        let mut timeout = self.timers.first().map(|(deadline, _)| deadline.saturating_duration_since(self.now));
+        let mut timeout = self.timers.next().map(|deadline| deadline.saturating_duration_since(self.now));
         // Callbacks run or are about to: what they send may need this thread, if they block.
         let mut watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
         self.shared.watching.store(watching, Ordering::Release);
@@ -344,11 +345,15 @@ impl EventLoop {
     }
 
     fn run_timers(&mut self) {
-        while let Some(&(deadline, token)) = self.timers.first() {
-            if deadline > self.now {
-                return;
+        let now = self.now;
+        if self.timers.take_far(now) {
+            for (token, entry) in &self.entries {
+                if let Some(armed) = entry.client.connection().lock().armed {
+                    self.timers.insert(now, armed, token);
+                }
             }
-            self.timers.pop_first();
+        }
+        while let Some(token) = self.timers.pop(now) {
             if let Some(entry) = self.entries.get(token) {
                 entry.client.connection().lock().armed = None;
                 self.guarded(token, |event_loop| {
@@ -405,7 +410,7 @@ impl EventLoop {
             let armed = connection.lock().armed.take();
             connection.set_token(None);
             if let Some(deadline) = armed {
-                self.timers.remove(&(deadline, token));
+                self.timers.remove(deadline, token);
             }
             let entry = self.entries.remove(token);
             drop(entry);
@@ -413,9 +418,9 @@ impl EventLoop {
         }
         let Some(deadline) = after.deadline else { return };
         if let Some(armed) = connection.lock().armed.replace(deadline) {
-            self.timers.remove(&(armed, token));
+            self.timers.remove(armed, token);
         }
-        self.timers.insert((deadline, token));
+        self.timers.insert(Instant::now(), deadline, token);
     }
 
     /// A step of a task's road. Its callbacks are put on their queue when this turn of the loop ends.

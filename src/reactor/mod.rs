@@ -8,6 +8,7 @@
 
 mod client;
 mod connection;
+mod deadlines;
 mod event_loop;
 mod random;
 mod resolver;

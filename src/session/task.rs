@@ -3,7 +3,7 @@
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
@@ -78,7 +78,7 @@ impl SessionTask {
 
     /// `originalRequest`: the request that the task was made from.
     pub fn original_request(&self) -> UrlRequest {
-        UrlRequest::clone(&self.shared.request)
+        UrlRequest::clone(&self.shared.request())
     }
 
     /// `currentRequest`: the request that the task is on its way with; the original one while there are no redirects.
@@ -88,7 +88,7 @@ impl SessionTask {
 
     /// `response`: the 101 once the handshake is complete, or the server's refusal.
     pub fn response(&self) -> Option<HttpUrlResponse> {
-        self.shared.desk.lock().facts.response.clone()
+        self.shared.connection.inspect(|loader| loader.response())
     }
 
     /// `error`: why the task failed; `None` while it lives, and after a close.
@@ -98,41 +98,42 @@ impl SessionTask {
 
     /// `delegate`: the task's own delegate. It is let go when the task has completed.
     pub fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
-        self.shared.delegate.lock().clone()
+        self.shared.desk.lock().delegate()
     }
 
     /// `delegate`: it is asked before the session's, which hears of what this one leaves at its default. Set it before
     /// `resume()`; later it does nothing.
     pub fn set_delegate(&self, delegate: Option<Arc<dyn WebSocketDelegate>>) {
         let before = {
-            let desk = self.shared.desk.lock();
+            let mut desk = self.shared.desk.lock();
             if desk.life.started || desk.life.cancelled {
                 return;
             }
-            std::mem::replace(&mut *self.shared.delegate.lock(), delegate)
+            std::mem::replace(&mut desk.extras.get_or_insert_default().delegate, delegate)
         };
         drop(before);
     }
 
     /// `taskDescription`: a label for the application's use.
     pub fn task_description(&self) -> Option<String> {
-        self.shared.description.lock().clone()
+        self.shared.desk.lock().extras.as_ref()?.description.clone()
     }
 
     /// `taskDescription`.
     pub fn set_task_description(&self, description: Option<&str>) {
-        *self.shared.description.lock() = description.map(str::to_owned);
+        let description = description.map(str::to_owned);
+        self.shared.desk.lock().extras.get_or_insert_default().description = description;
     }
 
     /// `priority`: 0.5 unless set. It is kept and has no effect.
     pub fn priority(&self) -> f32 {
-        f32::from_bits(self.shared.priority.load(Ordering::Relaxed))
+        self.shared.desk.lock().extras.as_ref().map_or(Self::DEFAULT_PRIORITY, |extras| extras.priority)
     }
 
     /// `priority`: a hint from 0.0 to 1.0; values outside are brought inside.
     pub fn set_priority(&self, priority: f32) {
         let priority = if priority.is_nan() { Self::DEFAULT_PRIORITY } else { priority.clamp(0.0, 1.0) };
-        self.shared.priority.store(priority.to_bits(), Ordering::Relaxed);
+        self.shared.desk.lock().extras.get_or_insert_default().priority = priority;
     }
 
     /// `countOfBytesSent`: payload bytes of the messages that were handed to the kernel.
@@ -173,7 +174,7 @@ impl fmt::Debug for SessionTask {
             .debug_struct("SessionTask")
             .field("task_identifier", &self.task_identifier())
             .field("state", &self.state())
-            .field("request", &self.shared.request)
+            .field("request", &self.shared.request())
             .finish_non_exhaustive()
     }
 }
@@ -182,7 +183,6 @@ impl fmt::Debug for SessionTask {
 pub(super) struct TaskShared {
     pub(super) identifier: usize,
     pub(super) session: Arc<SessionShared>,
-    pub(super) request: Arc<UrlRequest>,
     pub(super) connection: Connection,
     pub(super) desk: Mutex<Desk>,
     /// Something happened that a turn which has taken messages out of the mailbox must know of.
@@ -191,14 +191,22 @@ pub(super) struct TaskShared {
     pub(super) receives_wait: AtomicBool,
     /// How many callbacks a turn has taken out of the mailbox and not begun.
     pub(super) in_hand: AtomicUsize,
-    pub(super) delegate: Mutex<Option<Arc<dyn WebSocketDelegate>>>,
-    description: Mutex<Option<String>>,
-    priority: AtomicU32,
-    /// The session was invalidated before the task was made.
-    late: bool,
+    myself: Weak<Self>,
+}
+
+/// What few tasks have. There is none while all of it is as it is by default.
+pub(super) struct Extras {
+    pub(super) delegate: Option<Arc<dyn WebSocketDelegate>>,
+    description: Option<String>,
+    priority: f32,
     /// Why the task cannot be started.
     flaw: Option<UrlError>,
-    myself: Weak<Self>,
+}
+
+impl Default for Extras {
+    fn default() -> Self {
+        Self { delegate: None, description: None, priority: SessionTask::DEFAULT_PRIORITY, flaw: None }
+    }
 }
 
 /// What is read and written together: what the handles show, and what waits for user code.
@@ -206,6 +214,7 @@ pub(super) struct Desk {
     pub(super) mailbox: Mailbox,
     pub(super) facts: Facts,
     pub(super) life: Life,
+    extras: Option<Box<Extras>>,
     /// The task's callbacks stand in the queue, or run.
     scheduled: bool,
 }
@@ -213,18 +222,28 @@ pub(super) struct Desk {
 /// What handles show of a task. Written before the callback that tells of it is queued.
 #[derive(Default)]
 pub(super) struct Facts {
-    pub(super) response: Option<HttpUrlResponse>,
     pub(super) error: Option<UrlError>,
-    pub(super) close_code: CloseCode,
-    pub(super) close_reason: Option<Vec<u8>>,
+    close: Option<Box<(CloseCode, Option<Vec<u8>>)>>,
+}
+
+impl Facts {
+    pub(super) fn close_code(&self) -> CloseCode {
+        self.close.as_ref().map_or(CloseCode::INVALID, |close| close.0)
+    }
+
+    pub(super) fn close_reason(&self) -> Option<Vec<u8>> {
+        self.close.as_ref()?.1.clone()
+    }
 }
 
 /// What the caller did with a task.
 pub(super) struct Life {
     /// How many `resume()` are missing until it runs.
-    suspensions: usize,
+    suspensions: u32,
     started: bool,
     cancelled: bool,
+    /// The session was invalidated before the task was made.
+    late: bool,
 }
 
 impl Desk {
@@ -238,6 +257,11 @@ impl Desk {
         } else {
             TaskState::Suspended
         }
+    }
+
+    /// The task's own delegate.
+    fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+        self.extras.as_ref()?.delegate.clone()
     }
 
     /// Whether the callbacks must be put on the queue now; they are from then on.
@@ -257,7 +281,6 @@ impl TaskShared {
     pub(super) fn new(
         identifier: usize,
         session: Arc<SessionShared>,
-        request: Arc<UrlRequest>,
         connection: Connection,
         late: bool,
         flaw: Option<UrlError>,
@@ -265,28 +288,27 @@ impl TaskShared {
         Arc::new_cyclic(|myself| Self {
             identifier,
             session,
-            request,
             connection,
             desk: Mutex::new(Desk {
                 mailbox: Mailbox::default(),
                 facts: Facts::default(),
-                life: Life { suspensions: 1, started: false, cancelled: false },
+                life: Life { suspensions: 1, started: false, cancelled: false, late },
+                extras: flaw.map(|flaw| Box::new(Extras { flaw: Some(flaw), ..Extras::default() })),
                 scheduled: false,
             }),
             disturbed: AtomicBool::new(false),
             receives_wait: AtomicBool::new(false),
             in_hand: AtomicUsize::new(0),
-            delegate: Mutex::new(None),
-            description: Mutex::new(None),
-            priority: AtomicU32::new(SessionTask::DEFAULT_PRIORITY.to_bits()),
-            late,
-            flaw,
             myself: myself.clone(),
         })
     }
 
+    fn request(&self) -> Arc<UrlRequest> {
+        self.connection.inspect(|loader| Arc::clone(loader.request()))
+    }
+
     fn resume(&self) {
-        let first = {
+        let (first, late, flaw) = {
             let mut desk = self.desk.lock();
             let life = &mut desk.life;
             if life.cancelled || life.suspensions == 0 {
@@ -296,14 +318,15 @@ impl TaskShared {
             if life.suspensions > 0 {
                 return;
             }
-            !std::mem::replace(&mut life.started, true)
+            let first = !std::mem::replace(&mut life.started, true);
+            (first, life.late, desk.extras.as_ref().and_then(|extras| extras.flaw.clone()))
         };
         if !first {
             self.connection.set_suspended(self, || self.is_suspended());
-        } else if self.late {
+        } else if late {
             self.connection.cancel(self);
         } else {
-            let tls = self.flaw.clone().map_or_else(|| self.session.tls(&self.request.url), Err);
+            let tls = flaw.map_or_else(|| self.session.tls(&self.request().url), Err);
             self.connection.start(self, tls);
         }
     }
@@ -429,7 +452,7 @@ impl TaskShared {
         let Some(task) = self.myself.upgrade() else { return };
         let task = WebSocketTask::new(SessionTask { shared: task });
         let session = self.session.handle();
-        let own = self.delegate.lock().clone();
+        let own = self.desk.lock().delegate();
         for delegate in own.into_iter().chain(self.session.delegate_of_tasks()) {
             let mut implemented = true;
             guarded(|| {
@@ -445,7 +468,7 @@ impl TaskShared {
 
     /// `did_complete_with_error` has run: what was kept for it is let go.
     fn completed(&self) {
-        let delegate = self.delegate.lock().take();
+        let delegate = self.desk.lock().extras.as_mut().and_then(|extras| extras.delegate.take());
         guarded(|| drop(delegate));
         self.connection.end_is_told(self);
         self.session.ended(self.identifier);
@@ -461,13 +484,9 @@ impl Client for TaskShared {
         let mut desk = self.desk.lock();
         for event in events.drain(..) {
             match &event {
-                Event::Response(response) => desk.facts.response = Some(response.clone()),
                 Event::End(end) => {
                     desk.facts.error = end.error.clone();
-                    if let Some((code, reason)) = &end.close {
-                        desk.facts.close_code = *code;
-                        desk.facts.close_reason = reason.clone();
-                    }
+                    desk.facts.close = end.close.clone().map(Box::new);
                 }
                 // Its callbacks run or are about to, and may take what is unread.
                 Event::UnreadDue if desk.scheduled => continue,
@@ -541,5 +560,21 @@ pub(super) fn guarded(call: impl FnOnce()) {
         if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
             std::mem::forget(second);
         }
+    }
+}
+
+#[cfg(all(test, target_pointer_width = "64"))]
+mod tests {
+    use super::*;
+
+    /// There may be ten thousand of them: what few tasks need, or need for a moment, belongs into a box.
+    #[test]
+    fn a_task_is_small() {
+        assert!(size_of::<Facts>() <= 16 && size_of::<Life>() <= 8);
+        assert!(
+            size_of::<TaskShared>() <= size_of::<Connection>() + size_of::<Mailbox>() + 96,
+            "{}",
+            size_of::<TaskShared>()
+        );
     }
 }

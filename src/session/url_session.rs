@@ -1,6 +1,6 @@
 //! `URLSession`: makes tasks, and owns the reactor and the queue that they run on.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
@@ -12,9 +12,9 @@ use super::delegate::{Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
 use super::task::{SessionTask, TaskShared, answer, guarded};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{SessionConfiguration, UrlError, UrlRequest};
+use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
 use crate::http::check_protocols;
-use crate::loader::{Callback, Epoch, Loader, Settings, Tls, client_config};
+use crate::loader::{Callback, Common, Epoch, Loader, Settings, Tls, client_config};
 use crate::reactor::{Connection, Reactor, Work};
 
 /// `maximumMessageSize` of a new task, in bytes.
@@ -84,10 +84,11 @@ impl UrlSession {
         queue: Option<OperationQueue>,
         everlasting: bool,
     ) -> Self {
-        let additional_headers = Arc::new(configuration.http_additional_headers.clone());
+        let common = Arc::new(Common::new(&configuration));
         let shared = Arc::new_cyclic(|myself| SessionShared {
             configuration,
-            additional_headers,
+            common,
+            requests: Recent::default(),
             queue: queue.unwrap_or_else(OperationQueue::serial),
             reactor: Reactor::new(),
             delegate: Mutex::new(delegate),
@@ -213,7 +214,10 @@ impl fmt::Debug for UrlSession {
 /// What a session's handles and its tasks share.
 pub(super) struct SessionShared {
     configuration: SessionConfiguration,
-    additional_headers: Arc<HashMap<String, String>>,
+    /// What the loaders of all tasks share.
+    common: Arc<Common>,
+    /// Many tasks are made from one address.
+    requests: Recent<UrlRequest>,
     pub(super) queue: OperationQueue,
     pub(super) reactor: Reactor,
     delegate: Mutex<Option<Arc<dyn WebSocketDelegate>>>,
@@ -272,13 +276,10 @@ impl SessionShared {
 
     /// `flaw`: why the task cannot be started.
     fn make_task(&self, request: UrlRequest, flaw: Option<UrlError>) -> WebSocketTask {
-        let request = Arc::new(request);
+        let request = self.requests.share(request);
         let settings = Settings {
-            request: Arc::clone(&request),
-            additional_headers: Arc::clone(&self.additional_headers),
-            request_timeout: request.timeout_interval.unwrap_or(self.configuration.timeout_interval_for_request),
-            resource_timeout: self.configuration.timeout_interval_for_resource,
-            options: self.configuration.web_socket.clone(),
+            request,
+            common: Arc::clone(&self.common),
             epoch: Epoch { instant: Instant::now(), date: SystemTime::now() },
         };
         let connection = Connection::new(Loader::new(settings, MAXIMUM_MESSAGE_SIZE), &self.reactor);
@@ -288,7 +289,7 @@ impl SessionShared {
             registry.last_identifier += 1;
             let identifier = registry.last_identifier;
             let late = registry.end != End::Open;
-            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), request, connection, late, flaw);
+            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), connection, late, flaw);
             // A task that is too late is told of, too, before the session is invalid.
             if registry.end != End::Told {
                 registry.tasks.insert(identifier, Arc::downgrade(&task));

@@ -66,12 +66,12 @@ impl WebSocketTask {
 
     /// `closeCode`: [`CloseCode::INVALID`] while the socket is open, and after an end without a Close.
     pub fn close_code(&self) -> CloseCode {
-        self.task.shared.desk.lock().facts.close_code
+        self.task.shared.desk.lock().facts.close_code()
     }
 
     /// `closeReason`: the reason of the Close; empty where the frame had a code and no reason.
     pub fn close_reason(&self) -> Option<Vec<u8>> {
-        self.task.shared.desk.lock().facts.close_reason.clone()
+        self.task.shared.desk.lock().facts.close_reason()
     }
 
     /// `maximumMessageSize` in bytes, 1 MiB by default. A message that reaches it ends the task with

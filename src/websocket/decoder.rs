@@ -56,23 +56,31 @@ impl Incoming<'_> {
     }
 }
 
-/// Reads what a server sends. An idle one owns no memory but itself.
+/// Reads what a server sends. An idle one owns no memory but itself, and a place for pieces once a frame came in pieces.
 pub struct Decoder {
     /// A message must be smaller than this. At most what a `Vec` can hold.
     limit: u64,
     position: Position,
+    /// What has begun and is not complete. Kept when it is empty again, so that no message costs an allocation for it.
+    pieces: Option<Box<Pieces>>,
+}
+
+#[derive(Default)]
+struct Pieces {
     /// The message that has begun, while it is in this place and not out in a [`PayloadBuffer`].
     message: Option<Incomplete>,
+    /// The payload of the control frame that has begun.
+    control: Vec<u8>,
 }
 
 /// Where in a frame the next byte stands.
 enum Position {
     /// In a header of which these bytes have come.
-    Header { bytes: [u8; SERVER_HEADER], size: usize },
+    Header { bytes: [u8; SERVER_HEADER], size: u8 },
     /// In the payload of a frame of the message, of which `rest` bytes are missing.
     Data { is_last: bool, rest: usize },
     /// In the payload of a control frame, of which `rest` bytes are missing.
-    Control { opcode: Opcode, payload: Vec<u8>, rest: usize },
+    Control { opcode: Opcode, rest: u8 },
     /// Behind a Close or a violation: nothing counts any more.
     Finished,
 }
@@ -103,7 +111,7 @@ impl PayloadBuffer {
 impl Decoder {
     /// For a connection that has just been upgraded. Messages must be smaller than `maximum_message_size`; 0: no limit.
     pub fn new(maximum_message_size: usize) -> Self {
-        let mut decoder = Self { limit: 0, position: NEXT_FRAME, message: None };
+        let mut decoder = Self { limit: 0, position: NEXT_FRAME, pieces: None };
         decoder.set_maximum_message_size(maximum_message_size);
         decoder
     }
@@ -129,7 +137,7 @@ impl Decoder {
     /// buffer in between. To be given back with [`payload_received`](Self::payload_received).
     pub fn take_payload_buffer(&mut self) -> Option<PayloadBuffer> {
         let Position::Data { is_last, rest: rest @ DIRECT.. } = self.position else { return None };
-        let message = self.message.take()?;
+        let message = self.pieces.as_mut()?.message.take()?;
         Some(PayloadBuffer { message, is_last, rest })
     }
 
@@ -148,9 +156,13 @@ impl Decoder {
         matches!(self.position, Position::Finished)
     }
 
+    fn message(&self) -> Option<&Incomplete> {
+        self.pieces.as_ref()?.message.as_ref()
+    }
+
     fn finish(&mut self) {
         self.position = Position::Finished;
-        self.message = None;
+        self.pieces = None;
     }
 
     fn advance<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
@@ -161,7 +173,7 @@ impl Decoder {
                     None => return Ok(None),
                 },
                 Position::Data { is_last, rest } => {
-                    let Some(message) = &mut self.message else {
+                    let Some(message) = self.pieces.as_mut().and_then(|pieces| pieces.message.as_mut()) else {
                         debug_assert!(input.is_empty(), "bytes of a message came while its PayloadBuffer is out");
                         return Ok(None);
                     };
@@ -176,14 +188,16 @@ impl Decoder {
                         }
                     }
                 }
-                Position::Control { opcode, ref mut payload, ref mut rest } => {
-                    let arrived = take_front(input, *rest);
-                    payload.extend_from_slice(arrived);
-                    *rest -= arrived.len();
+                Position::Control { opcode, ref mut rest } => {
+                    let control = &mut self.pieces.get_or_insert_default().control;
+                    let arrived = take_front(input, usize::from(*rest));
+                    control.extend_from_slice(arrived);
+                    // No more than `rest`, which is a byte.
+                    *rest -= arrived.len() as u8;
                     if *rest > 0 {
                         return Ok(None);
                     }
-                    let payload = std::mem::take(payload);
+                    let payload = std::mem::take(control);
                     self.position = NEXT_FRAME;
                     Some(self.control(opcode, payload)?)
                 }
@@ -201,19 +215,19 @@ impl Decoder {
     /// The next header; `None` where `input` ends before it does, and is kept.
     #[inline]
     fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, Violation> {
+        let inside = self.message().is_some();
         let Position::Header { bytes, size } = &mut self.position else { return Ok(None) };
-        let inside = self.message.is_some();
         if *size == 0
             && let Some((header, size)) = Header::parse(input, inside)?
         {
             take_front(input, size);
             return Ok(Some(header));
         }
-        while let ([byte, after @ ..], Some(place)) = (*input, bytes.get_mut(*size)) {
+        while let ([byte, after @ ..], Some(place)) = (*input, bytes.get_mut(usize::from(*size))) {
             *place = *byte;
             *size += 1;
             *input = after;
-            if let Some((header, _)) = Header::parse(bytes.get(..*size).unwrap_or_default(), inside)? {
+            if let Some((header, _)) = Header::parse(bytes.get(..usize::from(*size)).unwrap_or_default(), inside)? {
                 *size = 0;
                 return Ok(Some(header));
             }
@@ -228,17 +242,17 @@ impl Decoder {
         if opcode.is_control() {
             return self.begin_control(opcode, length as usize, input).transpose();
         }
-        let received = self.message.as_ref().map_or(0, |message| message.payload.len());
+        let received = self.message().map_or(0, |message| message.payload.len());
         let rest = admit(self.limit, received, length)?;
         if is_last
-            && self.message.is_none()
+            && self.message().is_none()
             && let Some((payload, after)) = input.split_at_checked(rest)
         {
             *input = after;
             return whole_message(opcode, payload).map(Some);
         }
         let new = || Incomplete { payload: Payload::new(opcode == Opcode::Text), short_frames: 0 };
-        let message = self.message.get_or_insert_with(new);
+        let message = self.pieces.get_or_insert_default().message.get_or_insert_with(new);
         message.short_frames += u32::from(length < SHORT_FRAME);
         if message.short_frames > MAXIMUM_SHORT_FRAMES {
             return Err(Violation::too_long(format!(
@@ -260,7 +274,8 @@ impl Decoder {
             return Some(self.control(opcode, payload.to_vec()));
         }
         // At most 125 bytes: `Header::parse`.
-        self.position = Position::Control { opcode, payload: Vec::with_capacity(length), rest: length };
+        self.pieces.get_or_insert_default().control.reserve_exact(length);
+        self.position = Position::Control { opcode, rest: length as u8 };
         None
     }
 
@@ -281,13 +296,14 @@ impl Decoder {
         if !is_last {
             return Ok(None);
         }
-        let Some(message) = self.message.take() else { return Ok(None) };
+        let message = self.pieces.as_mut().and_then(|pieces| pieces.message.take());
+        let Some(message) = message else { return Ok(None) };
         message.payload.finish().map(|message| Some(Incoming::Message(message))).map_err(not_text)
     }
 
     fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming<'static>>, Violation> {
         let Position::Data { is_last, rest } = self.position else { return Ok(None) };
-        let message = self.message.insert(buffer.message);
+        let message = self.pieces.get_or_insert_default().message.insert(buffer.message);
         admit(self.limit, message.payload.len(), rest as u64)?;
         let rest = rest - message.payload.arrived(count.min(rest)).map_err(not_text)?;
         if rest == 0 {
@@ -305,7 +321,7 @@ impl fmt::Debug for Decoder {
             .debug_struct("Decoder")
             .field("limit", &self.limit)
             .field("is_finished", &self.is_finished())
-            .field("received", &self.message.as_ref().map(|message| message.payload.len()))
+            .field("received", &self.message().map(|message| message.payload.len()))
             .finish_non_exhaustive()
     }
 }

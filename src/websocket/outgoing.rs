@@ -23,10 +23,20 @@ const PONGS: usize = 16;
 /// There is at most one `Output` out at a time; what was written of it counts when it is given back.
 #[derive(Default)]
 pub struct Outgoing {
+    /// What waits besides the tail; there is none where nothing does.
+    queue: Option<Box<Queue>>,
+    /// The frames of short messages behind all parts of the queue.
+    tail: Vec<u8>,
+    /// Whether an [`Output`] is out.
+    is_out: bool,
+    pushed: u64,
+    written: u64,
+}
+
+#[derive(Default)]
+struct Queue {
     /// The oldest first. Only the first may have been begun, and that may be a control frame.
     parts: VecDeque<Part>,
-    /// The frames of short messages behind all `parts`.
-    tail: Vec<u8>,
     /// The payloads of the pongs, the oldest first; of a flood the latest only.
     pongs: VecDeque<Vec<u8>>,
     /// More than [`PONGS`] waited at a time, and not all has been written since.
@@ -34,10 +44,6 @@ pub struct Outgoing {
     /// The payload of the latest urgent ping.
     urgent_ping: Option<Vec<u8>>,
     closing: Closing,
-    /// Whether an [`Output`] is out.
-    is_out: bool,
-    pushed: u64,
-    written: u64,
 }
 
 /// How far the sending of the Close is. The payload is kept until its frame has begun to leave.
@@ -52,11 +58,23 @@ enum Closing {
     Written,
 }
 
+static NOT_ASKED: Closing = Closing::NotAsked;
+
+impl Queue {
+    fn is_default(&self) -> bool {
+        self.has_nothing() && !self.flooded && matches!(self.closing, Closing::NotAsked)
+    }
+
+    fn has_nothing(&self) -> bool {
+        self.parts.is_empty() && self.pongs.is_empty() && self.urgent_ping.is_none()
+    }
+}
+
 impl Outgoing {
     /// A message. Returns the position of its end among the data: the message is written once [`written`](Self::written)
     /// reaches that. Behind a Close the message is dropped, and the position is one that is never reached.
     pub fn push(&mut self, message: Message, supply: &mut Supply) -> u64 {
-        if !matches!(self.closing, Closing::NotAsked) {
+        if !matches!(self.closing(), Closing::NotAsked) {
             return u64::MAX;
         }
         let (opcode, payload) = match message {
@@ -68,14 +86,14 @@ impl Outgoing {
         } else {
             self.pushed += LongMessage::size(payload.len());
             self.end_tail();
-            self.parts.push_back(Part::Long(LongMessage::new(opcode, payload)));
+            self.queue().parts.push_back(Part::Long(LongMessage::new(opcode, payload)));
         }
         self.pushed
     }
 
     /// A ping in line with the messages. Its payload has at most 125 bytes (more is cut off).
     pub fn ping(&mut self, payload: &[u8], supply: &mut Supply) {
-        if matches!(self.closing, Closing::NotAsked) {
+        if matches!(self.closing(), Closing::NotAsked) {
             self.push_frame(Opcode::Ping, cut_control(payload), supply);
         }
     }
@@ -83,7 +101,7 @@ impl Outgoing {
     /// A ping that overtakes, of at most 125 bytes (more is cut off). It replaces one that has not begun to leave.
     pub fn urgent_ping(&mut self, payload: &[u8]) {
         if !self.is_closed() {
-            self.urgent_ping = Some(cut_control(payload).to_vec());
+            self.queue().urgent_ping = Some(cut_control(payload).to_vec());
         }
     }
 
@@ -92,11 +110,12 @@ impl Outgoing {
     pub fn pong(&mut self, mut payload: Vec<u8>) {
         if !self.is_closed() {
             payload.truncate(CONTROL_PAYLOAD);
-            self.flooded |= self.pongs.len() >= PONGS;
-            if self.flooded {
-                self.pongs.clear();
+            let queue = self.queue();
+            queue.flooded |= queue.pongs.len() >= PONGS;
+            if queue.flooded {
+                queue.pongs.clear();
             }
-            self.pongs.push_back(payload);
+            queue.pongs.push_back(payload);
         }
     }
 
@@ -105,16 +124,16 @@ impl Outgoing {
     /// `None`, and a code that must not be on the wire, make an empty Close. A reason of more than 123 bytes is cut at the
     /// boundary of a character.
     pub fn close_after_messages(&mut self, code: Option<CloseCode>, reason: &[u8]) {
-        if matches!(self.closing, Closing::NotAsked) {
-            self.closing = Closing::AfterMessages(frame::close_payload(code, reason));
+        if matches!(self.closing(), Closing::NotAsked) {
+            self.queue().closing = Closing::AfterMessages(frame::close_payload(code, reason));
         }
     }
 
     /// A Close at the end of the frame that is on its way; everything that has not begun to leave is dropped. It takes the
     /// place of a [`close_after_messages`](Self::close_after_messages) that has not begun to leave.
     pub fn close_now(&mut self, code: Option<CloseCode>, reason: &[u8]) {
-        if matches!(self.closing, Closing::NotAsked | Closing::AfterMessages(_)) {
-            self.closing = Closing::Now(frame::close_payload(code, reason));
+        if matches!(self.closing(), Closing::NotAsked | Closing::AfterMessages(_)) {
+            self.queue().closing = Closing::Now(frame::close_payload(code, reason));
             self.drop_data();
         }
     }
@@ -148,11 +167,11 @@ impl Outgoing {
         self.written += output.data_written;
         if output.close_written {
             // Nothing follows a Close: §5.5.1.
-            *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Written, ..Self::default() };
+            self.drop_all(Closing::Written);
             return supply.put_room(output.into_parts().1);
         }
         if let Some(message) = output.unfinished.take() {
-            self.parts.push_front(Part::Long(message));
+            self.queue().parts.push_front(Part::Long(message));
         }
         let (mut parts, mut room) = output.into_parts();
         while let Some(part) = parts.pop_back() {
@@ -160,8 +179,10 @@ impl Outgoing {
         }
         room.keep_parts(parts);
         supply.put_room(room);
-        self.flooded &= !self.pongs.is_empty();
-        if matches!(self.closing, Closing::Now(_)) {
+        if let Some(queue) = &mut self.queue {
+            queue.flooded &= !queue.pongs.is_empty();
+        }
+        if matches!(self.closing(), Closing::Now(_)) {
             self.drop_data();
         }
         self.release();
@@ -176,30 +197,45 @@ impl Outgoing {
     /// Whether nothing waits and no output is out.
     pub fn is_empty(&self) -> bool {
         !self.is_out
-            && self.parts.is_empty()
             && self.tail.is_empty()
-            && self.pongs.is_empty()
-            && self.urgent_ping.is_none()
-            && matches!(self.closing, Closing::NotAsked | Closing::Written)
+            && self.queue.as_ref().is_none_or(|queue| queue.has_nothing())
+            && matches!(self.closing(), Closing::NotAsked | Closing::Written)
     }
 
     /// Whether all of a Close has been written. Nothing is sent after it.
     pub fn close_is_written(&self) -> bool {
-        matches!(self.closing, Closing::Written)
+        matches!(self.closing(), Closing::Written)
     }
 
     /// Whether a Close is on the wire, in part at least.
     fn is_closed(&self) -> bool {
-        matches!(self.closing, Closing::Begun | Closing::Written)
+        matches!(self.closing(), Closing::Begun | Closing::Written)
+    }
+
+    fn closing(&self) -> &Closing {
+        self.queue.as_ref().map_or(&NOT_ASKED, |queue| &queue.closing)
+    }
+
+    fn queue(&mut self) -> &mut Queue {
+        self.queue.get_or_insert_default()
     }
 
     fn push_frame(&mut self, opcode: Opcode, payload: &[u8], supply: &mut Supply) {
         let size = frame::frame_size(payload.len());
         if self.tail.len() + size > CHUNK {
             self.end_tail();
+            self.tail = supply.chunk();
+            // What filled one buffer fills another.
+            self.tail.reserve_exact(CHUNK);
         }
         if self.tail.capacity() == 0 {
             self.tail = supply.chunk();
+        }
+        let length = self.tail.len();
+        if self.tail.capacity() - length < size {
+            // A few messages cost little, and many no more than they fill.
+            let capacity = (2 * length).clamp(length + size, CHUNK);
+            self.tail.reserve_exact(capacity - length);
         }
         frame::append_frame(&mut self.tail, opcode, payload, supply.random.mask_key());
         self.pushed += size as u64;
@@ -208,7 +244,7 @@ impl Outgoing {
     /// Makes a part of the tail, so that something can stand behind it.
     fn end_tail(&mut self) {
         if let Some(tail) = self.take_tail() {
-            self.parts.push_back(tail);
+            self.queue().parts.push_back(tail);
         }
     }
 
@@ -218,26 +254,33 @@ impl Outgoing {
     }
 
     fn gather(&mut self, output: &mut Output, budget: usize, supply: &mut Supply) {
+        let Some(queue) = &mut self.queue else {
+            if let Some(part) = self.take_tail() {
+                output.push(part);
+            }
+            return;
+        };
         let mut may_follow = true;
-        if self.parts.front().is_some_and(Part::is_begun)
-            && let Some(begun) = self.parts.pop_front()
+        if queue.parts.front().is_some_and(Part::is_begun)
+            && let Some(begun) = queue.parts.pop_front()
         {
             may_follow = !matches!(&begun, Part::Long(message) if !message.is_last_fragment());
             output.push(begun);
         }
-        for payload in mem::take(&mut self.pongs) {
+        for payload in mem::take(&mut queue.pongs) {
             output.push(control(FrameKind::Pong, &payload, supply));
         }
-        if let Some(payload) = self.urgent_ping.take() {
+        if let Some(payload) = queue.urgent_ping.take() {
             output.push(control(FrameKind::Ping, &payload, supply));
         }
-        if let Closing::Now(payload) = &self.closing {
+        if let Closing::Now(payload) = &queue.closing {
             output.push(control(FrameKind::Close, payload, supply));
             return;
         }
         while may_follow && (output.len() < budget || output.is_empty()) {
-            let Some(mut part) = self.parts.pop_front().or_else(|| self.take_tail()) else {
-                if let Closing::AfterMessages(payload) = &self.closing {
+            let next = self.queue.as_mut().and_then(|queue| queue.parts.pop_front());
+            let Some(mut part) = next.or_else(|| self.take_tail()) else {
+                if let Closing::AfterMessages(payload) = self.closing() {
                     output.push(control(FrameKind::Close, payload, supply));
                 }
                 return;
@@ -255,41 +298,53 @@ impl Outgoing {
         if part.is_begun() {
             if matches!(&part, Part::Frames(Frames { kind: FrameKind::Close, .. })) {
                 // Nothing follows it, whatever was asked for meanwhile.
-                *self = Self { pushed: self.pushed, written: self.written, closing: Closing::Begun, ..Self::default() };
+                self.drop_all(Closing::Begun);
             }
-            self.parts.push_front(part);
+            self.queue().parts.push_front(part);
             return;
         }
+        let queue = self.queue();
         match part {
             Part::Frames(Frames { kind: FrameKind::Pong, bytes, .. }) => {
                 // Behind it stand those that came meanwhile.
-                if self.pongs.is_empty() || (!self.flooded && self.pongs.len() < PONGS) {
-                    self.pongs.push_front(frame::control_payload(&bytes));
+                if queue.pongs.is_empty() || (!queue.flooded && queue.pongs.len() < PONGS) {
+                    queue.pongs.push_front(frame::control_payload(&bytes));
                 }
             }
             Part::Frames(Frames { kind: FrameKind::Ping, bytes, .. }) => {
-                self.urgent_ping.get_or_insert_with(|| frame::control_payload(&bytes));
+                queue.urgent_ping.get_or_insert_with(|| frame::control_payload(&bytes));
             }
             // `closing` still has what it says.
             Part::Frames(Frames { kind: FrameKind::Close, .. }) => {}
-            part => self.parts.push_front(part),
+            part => queue.parts.push_front(part),
         }
+    }
+
+    /// Gives up everything; the Close is as far as `closing` says.
+    fn drop_all(&mut self, closing: Closing) {
+        self.tail = Vec::new();
+        self.queue = Some(Box::new(Queue { closing, ..Queue::default() }));
     }
 
     /// Gives up everything but the frame that is begun.
     fn drop_data(&mut self) {
         self.tail = Vec::new();
-        self.parts.truncate(1);
-        if let Some(part) = self.parts.pop_front().and_then(Part::cut_behind_frame) {
-            self.parts.push_front(part);
+        let parts = &mut self.queue().parts;
+        parts.truncate(1);
+        if let Some(part) = parts.pop_front().and_then(Part::cut_behind_frame) {
+            parts.push_front(part);
         }
         self.release();
     }
 
     /// Gives the memory of the queue back when it is empty.
     fn release(&mut self) {
-        if self.parts.is_empty() {
-            self.parts = VecDeque::new();
+        if let Some(queue) = &mut self.queue {
+            if queue.is_default() {
+                self.queue = None;
+            } else if queue.parts.is_empty() {
+                queue.parts = VecDeque::new();
+            }
         }
     }
 }

@@ -331,7 +331,7 @@ fn what_a_close_may_say() {
     let mut decoder = Decoder::new(0);
     assert!(!decoder.is_finished());
     assert!(decoder.decode(&mut bytes.as_slice()).unwrap().is_some());
-    assert!(decoder.is_finished() && decoder.take_payload_buffer().is_none() && decoder.message.is_none());
+    assert!(decoder.is_finished() && decoder.take_payload_buffer().is_none() && decoder.message().is_none());
 }
 
 #[test]
@@ -471,7 +471,7 @@ fn text_is_checked_when_it_arrives() {
 
 #[test]
 fn memory_follows_what_has_arrived() {
-    let capacity = |decoder: &Decoder| decoder.message.as_ref().map_or(0, |message| message.payload.capacity());
+    let capacity = |decoder: &Decoder| decoder.message().map_or(0, |message| message.payload.capacity());
     let allowed = |arrived: usize| (2 * arrived).max(arrived + 4096);
     for first in [0x01, 0x81] {
         let mut decoder = Decoder::new(0);
@@ -483,7 +483,7 @@ fn memory_follows_what_has_arrived() {
             assert!(capacity(&decoder) <= allowed(arrived + 700), "{} at {arrived}", capacity(&decoder));
         }
         for _ in 0..30 {
-            let arrived = decoder.message.as_ref().unwrap().payload.len();
+            let arrived = decoder.message().unwrap().payload.len();
             let mut buffer = decoder.take_payload_buffer().unwrap();
             assert_eq!(buffer.space().len(), arrived.clamp(65_536, 1 << 20));
             buffer.space().fill(b'x');

@@ -126,7 +126,12 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 fn owns_nothing(outgoing: &Outgoing) -> bool {
-    outgoing.parts.capacity() == 0 && outgoing.tail.capacity() == 0 && outgoing.is_empty()
+    let nothing = |queue: &Queue| queue.parts.capacity() == 0 && queue.has_nothing() && outgoing.is_closed();
+    outgoing.queue.as_deref().is_none_or(nothing) && outgoing.tail.capacity() == 0 && outgoing.is_empty()
+}
+
+fn parts(outgoing: &Outgoing) -> usize {
+    outgoing.queue.as_ref().map_or(0, |queue| queue.parts.len())
 }
 
 #[test]
@@ -412,7 +417,7 @@ fn a_close_now_cuts_at_the_next_frame_boundary() {
             write(&mut outgoing, output, count, &mut wire, &mut supply);
             if moment == 2 {
                 close(&mut outgoing);
-                assert!(outgoing.tail.is_empty() && outgoing.parts.len() <= 1);
+                assert!(outgoing.tail.is_empty() && parts(&outgoing) <= 1);
             }
             wire.extend(write_all(&mut outgoing, &mut supply));
             let begun = ends.iter().filter(|end| **end < count as u64).count() + usize::from(count > 0);
@@ -447,7 +452,7 @@ fn a_close_now_cuts_a_long_message_between_fragments() {
             write(&mut outgoing, output, count, &mut wire, &mut supply);
             outgoing.close_now(None, b"");
             if count == 0 || count == FRAGMENT + 14 {
-                assert!(outgoing.parts.is_empty(), "the message is freed at once");
+                assert_eq!(parts(&outgoing), 0, "the message is freed at once");
             }
             wire.extend(write_all(&mut outgoing, &mut supply));
             let frames = frames(&wire);
@@ -518,4 +523,21 @@ fn a_random_schedule_keeps_the_order() {
 /// The last frame of the tail.
 fn frames_of_tail(outgoing: &Outgoing) -> Frame {
     frames(&outgoing.tail).pop().unwrap()
+}
+
+#[test]
+fn short_messages_fill_the_memory_that_they_share() {
+    for size in [0, 1, 128, 1000, 4096, LONG - 1] {
+        let (mut outgoing, mut supply) = (Outgoing::default(), supply());
+        for _ in 0..8 * CHUNK / (size + 14) {
+            outgoing.push(Message::Data(vec![0; size]), &mut supply);
+        }
+        for part in outgoing.queue.iter().flat_map(|queue| &queue.parts) {
+            let Part::Frames(frames) = part else { panic!("a long message") };
+            assert!(frames.bytes.capacity() <= CHUNK && frames.bytes.len() + size + 14 > CHUNK, "{size}");
+        }
+    }
+    let (mut outgoing, mut supply) = (Outgoing::default(), supply());
+    outgoing.push(Message::from("one"), &mut supply);
+    assert!(outgoing.tail.capacity() < 16 && outgoing.queue.is_none());
 }

@@ -1,5 +1,6 @@
 //! Records: how they are cut, what is kept of them, what goes out in one, and those that a bad server sends.
 
+use std::io::IoSlice;
 use std::time::{Duration, Instant, SystemTime};
 
 use base64::Engine as _;
@@ -12,8 +13,9 @@ use sha1::{Digest, Sha1};
 use url::Url;
 
 use super::*;
-use crate::foundation::{Message, Random, UrlRequest, WebSocketOptions};
-use crate::loader::{Env, Epoch, Event, Loader, Settings};
+use crate::foundation::{Message, Random, SessionConfiguration, UrlRequest};
+use crate::loader::{Common, Env, Epoch, Event, Loader, Settings, Spare};
+use crate::websocket::Supply;
 
 impl Pair {
     fn server_says(&mut self, plaintext: &[u8]) {
@@ -403,9 +405,9 @@ fn a_ticket_of_tls_1_2_that_was_not_good_is_not_used_again() {
 /// Brings what `loader` has to say to `server`.
 fn deliver(loader: &mut Loader, env: &mut Env<'_>, server: &mut ServerConnection) {
     while let Some(mut output) = loader.take_output(env) {
-        let mut slices = Vec::new();
-        output.slices(&mut slices);
-        let bytes = slices.iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>();
+        let mut slices = [IoSlice::new(&[]); 4];
+        let count = output.slices(&mut slices);
+        let bytes = slices[..count].iter().flat_map(|slice| slice.to_vec()).collect::<Vec<u8>>();
         output.advance(bytes.len());
         loader.give_back(env, output);
         let mut rest = bytes.as_slice();
@@ -419,15 +421,12 @@ fn deliver(loader: &mut Loader, env: &mut Env<'_>, server: &mut ServerConnection
 #[test]
 fn a_task_whose_keys_are_used_up_is_lost() {
     let now = Instant::now();
-    let mut random = Random::new(|pool| pool.fill(7));
-    let mut events = Vec::new();
-    let env = &mut Env { now, random: &mut random, events: &mut events };
+    let mut supply = Supply::new(Random::new(|pool| pool.fill(7)));
+    let (mut spare, mut bundles, mut events) = (Spare::default(), Vec::new(), Vec::new());
+    let env = &mut Env { now, supply: &mut supply, spare: &mut spare, bundles: &mut bundles, events: &mut events };
     let settings = Settings {
         request: Arc::new(UrlRequest::new(Url::parse("wss://localhost/").unwrap())),
-        additional_headers: Arc::default(),
-        request_timeout: Duration::from_secs(60),
-        resource_timeout: Duration::from_secs(60),
-        options: WebSocketOptions::default(),
+        common: Arc::new(Common::new(&SessionConfiguration::default())),
         epoch: Epoch { instant: now, date: SystemTime::UNIX_EPOCH },
     };
     let mut loader = Loader::new(settings, 1024);

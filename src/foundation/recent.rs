@@ -1,0 +1,57 @@
+//! Values that many tasks have alike, kept once for all of them.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+/// How many different values are compared with: a program that talks to a few servers finds each again.
+const KEPT: usize = 4;
+
+/// The values of late. It keeps none of them alive.
+pub struct Recent<T>(Mutex<Places<T>>);
+
+struct Places<T> {
+    values: [Weak<T>; KEPT],
+    /// The place that the next new value takes: that of the oldest.
+    next: usize,
+}
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(Mutex::new(Places { values: [const { Weak::new() }; KEPT], next: 0 }))
+    }
+}
+
+impl<T: PartialEq> Recent<T> {
+    /// An equal value that somebody still has, or `value`, which the next ones may share.
+    pub fn share(&self, value: T) -> Arc<T> {
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(equal) = places.values.iter().filter_map(Weak::upgrade).find(|known| **known == value) {
+            return equal;
+        }
+        let new = Arc::new(value);
+        let next = places.next % KEPT;
+        places.next = next + 1;
+        if let Some(place) = places.values.get_mut(next) {
+            *place = Arc::downgrade(&new);
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_are_one_while_somebody_has_them() {
+        let recent = Recent::default();
+        let first = recent.share(1);
+        assert!(Arc::ptr_eq(&first, &recent.share(1)));
+        assert!(!Arc::ptr_eq(&first, &recent.share(2)));
+        assert!(Arc::ptr_eq(&first, &recent.share(1)));
+        drop(first);
+        assert_eq!(Arc::strong_count(&recent.share(1)), 1);
+        let kept: Vec<_> = (10..20).map(|value| recent.share(value)).collect();
+        assert!(Arc::ptr_eq(&kept[9], &recent.share(19)));
+        assert!(!Arc::ptr_eq(&kept[0], &recent.share(10)));
+    }
+}
