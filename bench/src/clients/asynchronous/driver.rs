@@ -23,6 +23,7 @@ pub async fn run<S: Socket>(job: &Job) -> Report {
         Shape::Many { size, connections } => many::<S>(&opener, size, connections).await,
         Shape::Idle { .. } => idle::<S>(&opener).await,
         Shape::Connect => connect::<S>(&opener).await,
+        Shape::Backlog { .. } => fail("this client has no queue of sends"),
     }
 }
 
@@ -143,13 +144,15 @@ async fn idle<S: Socket>(opener: &Opener) -> Report {
             tokio::spawn(async move { socket.receive(Kind::Text, 0).await });
             connection += 1;
         }
-        tokio::time::sleep(Duration::from_millis(100)).await;
     };
+    let settle = || tokio::time::sleep(Duration::from_millis(100));
     open(opener.job.warm).await;
+    settle().await;
     let before = resident();
     let meter = Meter::start();
     open(opener.job.warm + opener.job.count).await;
     let mut report = meter.stop(opener.job.count);
+    settle().await;
     report.resident = Some(resident() - before);
     report
 }
