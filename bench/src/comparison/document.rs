@@ -161,7 +161,8 @@ fn latencies(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::
 }
 
 fn counts(text: &mut String, options: &Options, rows: &[exact::Row]) -> std::fmt::Result {
-    let tables: [(&str, fn(&Counts) -> Option<f64>); 3] = [
+    type Count = fn(&Counts) -> Option<f64>;
+    let tables: [(&str, Count); 3] = [
         ("Instructions", |counts| counts.instructions),
         ("System calls", |counts| counts.system_calls),
         ("Allocations", |counts| counts.allocations),

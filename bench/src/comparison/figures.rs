@@ -40,8 +40,8 @@ pub fn figure(workload: &Workload, report: &Report) -> f64 {
 /// A figure with about three digits.
 pub fn digits(figure: f64) -> String {
     let decimals = match figure.abs() {
-        0...10. => 2,
-        10...100. => 1,
+        0.0..10.0 => 2,
+        10.0..100.0 => 1,
         _ => 0,
     };
     format!("{figure:.decimals$}")

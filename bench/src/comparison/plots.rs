@@ -61,7 +61,7 @@ fn bars(path: &Path, title: &str, options: &Options, rows: &[&Row]) -> Result<()
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(40)
-        .build_cartesian_2d(0. ..rows.len() as f64, 0. ..HIGHEST)?;
+        .build_cartesian_2d(0.0..rows.len() as f64, 0.0..HIGHEST)?;
     let name = |x: &f64| {
         // Labels stand in the middle of the groups.
         let group = x.floor();
@@ -113,7 +113,7 @@ fn scale_line(path: &Path, results: &Results) -> Result<(), Box<dyn Error>> {
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(40)
-        .build_cartesian_2d((1. ..60_000.).log_scale(), 0. ..highest * 1.2)?;
+        .build_cartesian_2d((1.0..60_000.0).log_scale(), 0.0..highest * 1.2)?;
     chart.configure_mesh().draw()?;
     for (index, client) in scale::clients().enumerate() {
         let colour = COLOURS[index];
