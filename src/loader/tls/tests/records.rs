@@ -1,7 +1,7 @@
 //! Records: how they are cut, what is kept of them, what goes out in one, and those that a bad server sends.
 
 use std::io::IoSlice;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
@@ -13,7 +13,7 @@ use sha1::{Digest, Sha1};
 use url::Url;
 
 use super::*;
-use crate::foundation::{Message, Random, SessionConfiguration, UrlRequest};
+use crate::foundation::{Completion, Message, Random, SessionConfiguration, UrlRequest};
 use crate::loader::{Common, Env, Epoch, Event, Loader, Settings, Spare};
 use crate::websocket::Supply;
 
@@ -460,7 +460,7 @@ fn a_task_whose_keys_are_used_up_is_lost() {
     while !loader.is_ended() {
         sent += 1;
         assert!(sent < 10);
-        loader.send(env, Message::Data(vec![1]), Box::new(|_| ()));
+        loader.send(env, Message::Data(vec![1]), Completion::new(|_| ()));
         deliver(&mut loader, env, &mut server);
     }
     // What could be sent was, and the server knows that it was all; the last message was not.
