@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{Bundle, CloseCode, Completion, Message, UrlError};
+use crate::foundation::{CloseCode, Completion, Message, UrlError};
 use crate::loader::{Env, Event, Loader, Output, Spare, Tls};
 use crate::websocket::Supply;
 
@@ -74,18 +74,14 @@ impl After {
 struct Scratch {
     supply: Supply,
     spare: Spare,
-    bundles: Vec<Bundle>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { supply: Supply::new(system_random()), spare: Spare::default(), bundles: Vec::new(), events: Vec::new() }
+        Self { supply: Supply::new(system_random()), spare: Spare::default(), events: Vec::new() }
     }
 }
-
-/// How many empty bundles a thread keeps, of some 64 KiB each.
-const BUNDLES_KEPT: usize = 4;
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
@@ -388,9 +384,8 @@ fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
         return false;
     }
     fit(scratch);
-    let delivered = client.deliver(&mut scratch.events, &mut scratch.bundles);
+    let delivered = client.deliver(&mut scratch.events, &mut scratch.spare);
     scratch.events.clear();
-    scratch.bundles.truncate(BUNDLES_KEPT);
     if !delivered.keep_reading {
         state.loader.set_reading(false, Instant::now());
     }
@@ -406,17 +401,16 @@ fn fit(scratch: &mut Scratch) {
             _ => messages.fitted().map(Event::Messages),
         };
         if let Some(fitted) = fitted
-            && let Event::Messages(mut emptied) = std::mem::replace(event, fitted)
+            && let Event::Messages(emptied) = std::mem::replace(event, fitted)
         {
-            emptied.clear();
-            scratch.bundles.push(emptied);
+            scratch.spare.keep_bundle(emptied);
         }
     }
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    let Scratch { supply, spare, bundles, events } = scratch;
-    Env { now, supply, spare, bundles, events }
+    let Scratch { supply, spare, events } = scratch;
+    Env { now, supply, spare, events }
 }
 
 /// How many pieces of memory are written by one system call.

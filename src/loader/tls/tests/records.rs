@@ -422,8 +422,8 @@ fn deliver(loader: &mut Loader, env: &mut Env<'_>, server: &mut ServerConnection
 fn a_task_whose_keys_are_used_up_is_lost() {
     let now = Instant::now();
     let mut supply = Supply::new(Random::new(|pool| pool.fill(7)));
-    let (mut spare, mut bundles, mut events) = (Spare::default(), Vec::new(), Vec::new());
-    let env = &mut Env { now, supply: &mut supply, spare: &mut spare, bundles: &mut bundles, events: &mut events };
+    let (mut spare, mut events) = (Spare::default(), Vec::new());
+    let env = &mut Env { now, supply: &mut supply, spare: &mut spare, events: &mut events };
     let settings = Settings {
         request: Arc::new(UrlRequest::new(Url::parse("wss://localhost/").unwrap())),
         common: Arc::new(Common::new(&SessionConfiguration::default())),
