@@ -10,7 +10,8 @@ use crate::workload::Workload;
 use crate::{fail, files, server};
 
 const USAGE: &str = "\
-Usage: urlsession-bench [--only WORKLOAD,...] [--clients CLIENT,...] [--rounds N]
+Usage: urlsession-bench [--only WORKLOAD,...] [--clients CLIENT,...] [--rounds N] [--quick] [--no-write]
+       urlsession-bench --gate FILE
        urlsession-bench server
        urlsession-bench client CLIENT WORKLOAD ws://127.0.0.1:PORT [COUNT]";
 

@@ -41,7 +41,9 @@ impl Job {
     /// thousand only. A run with few connections at a time stays at one, so that TLS sessions can be resumed.
     pub fn address(&self, connection: usize) -> SocketAddr {
         let host = match self.workload.shape {
-            Shape::Idle { .. } if !self.is_tls() => 1 + u8::try_from(connection % HOSTS).unwrap_or_default(),
+            Shape::Idle { .. } | Shape::Many { .. } if !self.is_tls() => {
+                1 + u8::try_from(connection % HOSTS).unwrap_or_default()
+            }
             _ => 1,
         };
         SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 0, 0, host)), self.port)
@@ -61,6 +63,7 @@ impl Job {
                 format!("/flood?count={}&size={size}&kind={}", self.warm + self.count, kind.name())
             }
             Shape::Sink { .. } => format!("/sink?count={}", self.warm + self.count),
+            Shape::Backlog { .. } => format!("/sink?count={}&hold=4000", self.count),
             Shape::Idle { .. } | Shape::Connect => "/idle".to_owned(),
         }
     }

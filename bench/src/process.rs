@@ -18,6 +18,15 @@ pub const SERVER_CORE: usize = 1;
 /// A client that takes longer is stuck.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// What a client left.
+#[derive(Debug)]
+pub struct Finished {
+    /// What it measured.
+    pub report: Report,
+    /// What it, or the tool that it ran under, wrote to the standard error.
+    pub errors: String,
+}
+
 /// A server process; ends with the value.
 #[derive(Debug)]
 pub struct Server {
@@ -56,23 +65,31 @@ impl Server {
     }
 
     /// Runs a client to its end.
-    pub fn run(&self, mut client: Command) -> Result<Report, String> {
-        client.env(ROOT_VARIABLE, &self.root).stdin(Stdio::null()).stdout(Stdio::piped());
+    pub fn run(&self, mut client: Command) -> Result<Finished, String> {
+        client.env(ROOT_VARIABLE, &self.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         pin(&mut client, CLIENT_CORE);
         let mut process = client.spawn().map_err(|error| format!("{client:?}: {error}"))?;
         let status = wait(&mut process).map_err(|error| error.to_string())?;
-        let mut line = String::new();
-        if let Some(mut output) = process.stdout.take() {
-            output.read_to_string(&mut line).map_err(|error| error.to_string())?;
-        }
+        let line = read(process.stdout.take())?;
+        let errors = read(process.stderr.take())?;
         match status {
-            Some(status) if status.success() => {
-                serde_json::from_str(line.trim()).map_err(|error| format!("{line}: {error}"))
-            }
-            Some(status) => Err(format!("the client ended with {status}")),
-            None => Err(format!("the client was stuck for {} s", LIMIT.as_secs())),
+            Some(status) if status.success() => match serde_json::from_str(line.trim()) {
+                Ok(report) => Ok(Finished { report, errors }),
+                Err(error) => Err(format!("{line}: {error}")),
+            },
+            Some(status) => Err(format!("the client ended with {status}: {}", errors.trim())),
+            None => Err(format!("the client was stuck for {} s: {}", LIMIT.as_secs(), errors.trim())),
         }
     }
+}
+
+/// Everything that an ended process left in a pipe. It is little: the pipe held all of it.
+fn read(pipe: Option<impl Read>) -> Result<String, String> {
+    let mut text = String::new();
+    if let Some(mut pipe) = pipe {
+        pipe.read_to_string(&mut text).map_err(|error| error.to_string())?;
+    }
+    Ok(text)
 }
 
 impl Drop for Server {

@@ -45,8 +45,10 @@ pub enum Shape {
     Sink { size: usize, window: u64, batch: u64 },
     /// One message there and back on each of many connections at a time.
     Many { size: usize, connections: usize },
-    /// Open connections on which nothing happens.
-    Idle { connections: usize },
+    /// Open connections on which nothing happens. Where a client's openings are asynchronous, `wave` are on their way.
+    Idle { connections: usize, wave: u64 },
+    /// Sends at once everything to a server that does not read yet. Only this crate's clients do that.
+    Backlog { size: usize },
     /// Opens a connection and closes it with both Close frames, then the next.
     Connect,
 }
@@ -93,7 +95,21 @@ pub struct Workload {
 impl Workload {
     /// The workload of that name.
     pub fn named(name: &str) -> Option<&'static Self> {
-        WORKLOADS.iter().find(|workload| workload.name == name)
+        WORKLOADS.iter().chain(SCALE).find(|workload| workload.name == name)
+    }
+
+    /// A count that shows no more than that it works.
+    pub fn quick_count(&self) -> u64 {
+        (self.count / 100).clamp(1, 10_000)
+    }
+
+    /// How many files a process needs for it, about.
+    pub fn files(&self) -> u64 {
+        let connections = match self.shape {
+            Shape::Many { connections, .. } | Shape::Idle { connections, .. } => connections as u64,
+            _ => 1,
+        };
+        connections + 300
     }
 
     /// The size of its messages.
@@ -103,7 +119,8 @@ impl Workload {
             | Shape::Pipe { size, .. }
             | Shape::Flood { size, .. }
             | Shape::Sink { size, .. }
-            | Shape::Many { size, .. } => size,
+            | Shape::Many { size, .. }
+            | Shape::Backlog { size } => size,
             Shape::Idle { .. } | Shape::Connect => 0,
         }
     }
@@ -113,8 +130,9 @@ impl Workload {
         match self.shape {
             Shape::Pipe { window, .. } => (count / 10).next_multiple_of(window),
             Shape::Sink { batch, .. } => (count / 10).clamp(1, 50_000).next_multiple_of(batch),
-            Shape::Many { connections, .. } => 3 * connections as u64,
+            Shape::Many { connections, .. } => (count / 10).max(1).next_multiple_of(connections as u64),
             Shape::Idle { .. } => (count / 10).clamp(1, 200),
+            Shape::Backlog { .. } => 0,
             Shape::Connect => (count / 10).clamp(1, 200),
             Shape::Echo { .. } | Shape::Flood { .. } => (count / 10).max(1),
         }
@@ -229,7 +247,7 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "idle",
         about: "10,000 open connections",
-        shape: Shape::Idle { connections: 10_000 },
+        shape: Shape::Idle { connections: 10_000, wave: 200 },
         security: Security::Plain,
         count: 10_000,
         unit: Unit::Resident,
@@ -269,7 +287,7 @@ pub const WORKLOADS: &[Workload] = &[
     Workload {
         name: "idletls",
         about: "2,000 open connections over TLS 1.3",
-        shape: Shape::Idle { connections: 2_000 },
+        shape: Shape::Idle { connections: 2_000, wave: 200 },
         security: Security::Tls,
         count: 2_000,
         unit: Unit::Resident,
@@ -289,5 +307,42 @@ pub const WORKLOADS: &[Workload] = &[
         security: Security::TlsFull,
         count: 1_000,
         unit: Unit::CpuMicroseconds,
+    },
+];
+
+const fn many(name: &'static str, connections: usize, count: u64) -> Workload {
+    Workload {
+        name,
+        about: "ping-pong of 128 B of text on many connections",
+        shape: Shape::Many { size: 128, connections },
+        security: Security::Plain,
+        count,
+        unit: Unit::CpuMicroseconds,
+    }
+}
+
+/// What is measured of this crate alone: how its costs grow with what a session has to do.
+pub const SCALE: &[Workload] = &[
+    many("many-1", 1, 20_000),
+    many("many-10", 10, 50_000),
+    many("many-100", 100, 100_000),
+    many("many-1000", 1_000, 100_000),
+    many("many-10000", 10_000, 200_000),
+    many("many-50000", 50_000, 500_000),
+    Workload {
+        name: "open-10000",
+        about: "10,000 tasks resumed at once, until the last is open",
+        shape: Shape::Idle { connections: 10_000, wave: 10_000 },
+        security: Security::Plain,
+        count: 10_000,
+        unit: Unit::CpuMicroseconds,
+    },
+    Workload {
+        name: "backlog",
+        about: "1,000,000 sends of 128 B to a server that does not read yet",
+        shape: Shape::Backlog { size: 128 },
+        security: Security::Plain,
+        count: 1_000_000,
+        unit: Unit::Resident,
     },
 ];

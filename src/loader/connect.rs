@@ -213,7 +213,7 @@ impl Loader {
         let lingering = matches!(self.stage, Stage::Lingering { .. });
         let Some(tls) = &mut self.tls else { return };
         if let Some(mut frames) = frames {
-            let sealed = tls.send(frames.slices());
+            let sealed = tls.send(frames.len(), frames.slices());
             if sealed.is_ok() {
                 frames.advance(frames.len());
             }

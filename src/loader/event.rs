@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::sends::SentBatch;
 use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What only the reactor can do.
@@ -40,6 +41,8 @@ pub enum Event {
     Messages(Bundle),
     /// A message was handed to the kernel, or never will be.
     Sent(Completion<()>, Result<(), UrlError>),
+    /// Messages were handed to the kernel, at least one.
+    AllSent(SentBatch),
     /// A ping was answered, or never will be.
     Pong(Completion<()>, Result<(), UrlError>),
     /// The server broke the protocol. When the messages before this are told,
@@ -62,6 +65,7 @@ impl fmt::Debug for Event {
             Self::Message(message) => formatter.debug_tuple("Message").field(&message.len()).finish(),
             Self::Messages(messages) => formatter.debug_tuple("Messages").field(&messages.len()).finish(),
             Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
+            Self::AllSent(sent) => formatter.debug_tuple("AllSent").field(&sent.len()).finish(),
             Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
             Self::Fault => formatter.write_str("Fault"),
             Self::End(end) => formatter.debug_tuple("End").field(end).finish(),

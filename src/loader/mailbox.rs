@@ -8,13 +8,12 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use super::event::{End, Event};
+use super::sends::SentBatch;
+use super::spare::Spare;
 use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
 
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;
-
-/// How many bundles are kept to be filled again.
-const SPARE: usize = 4;
 
 /// How many receives are remembered that took a message which had been given back.
 const RETAKEN: usize = 64;
@@ -84,6 +83,22 @@ enum Item {
     End(Box<End>),
 }
 
+/// What is told before all else.
+enum Prompt {
+    One(Callback),
+    /// At least one.
+    AllSent(SentBatch),
+}
+
+impl Prompt {
+    fn len(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::AllSent(sent) => sent.len(),
+        }
+    }
+}
+
 /// How far the end has been told.
 enum Telling {
     /// There is no end, or it waits behind messages.
@@ -105,7 +120,7 @@ enum Step {
 
 /// The mailbox of one task.
 pub struct Mailbox {
-    prompt: VecDeque<Callback>,
+    prompt: VecDeque<Prompt>,
     /// Pongs, each with the number of messages that came before it.
     pongs: VecDeque<(u64, Callback)>,
     /// What fails because of the end.
@@ -130,8 +145,8 @@ pub struct Mailbox {
     departed: u64,
     receives: VecDeque<Receive>,
     next_receive: u64,
-    /// Bundles that were emptied while messages came.
-    spare: Vec<Bundle>,
+    /// Memory that was emptied by a turn.
+    spare: Spare,
     /// Bytes of the messages in `stream`, with their overhead.
     unread: usize,
     read_ahead: usize,
@@ -158,7 +173,7 @@ impl Default for Mailbox {
             departed: 0,
             receives: VecDeque::new(),
             next_receive: 0,
-            spare: Vec::new(),
+            spare: Spare::default(),
             unread: 0,
             read_ahead: DEFAULT_READ_AHEAD,
             stopped: false,
@@ -183,9 +198,15 @@ impl Mailbox {
                 self.stream.push_back(Item::Message(message));
             }
             Event::Sent(handler, result) => self.answer(Callback::Sent(handler, result)),
+            Event::AllSent(mut sent) if self.ended => {
+                while let Some(handler) = sent.pop() {
+                    self.answer(Callback::Sent(handler, Ok(())));
+                }
+            }
+            Event::AllSent(sent) => self.prompt.push_back(Prompt::AllSent(sent)),
             Event::Pong(handler, result) => self.answer(Callback::Pong(handler, result)),
-            Event::Open { protocol } => self.prompt.push_back(Callback::Open(protocol)),
-            Event::Informational(response) => self.prompt.push_back(Callback::Informational(response)),
+            Event::Open { protocol } => self.prompt.push_back(Prompt::One(Callback::Open(protocol))),
+            Event::Informational(response) => self.prompt.push_back(Prompt::One(Callback::Informational(response))),
             Event::End(end) => {
                 self.ended = true;
                 self.stream.push_back(Item::End(end));
@@ -246,7 +267,7 @@ impl Mailbox {
     /// The next call of user code; `None`: nothing can be told now.
     #[allow(clippy::should_implement_trait, reason = "a mailbox that has nothing now may have something later")]
     pub fn next(&mut self) -> Option<Callback> {
-        if let Some(callback) = self.prompt.pop_front() {
+        if let Some(callback) = self.prompt() {
             return Some(callback);
         }
         if let Some(pong) = self.pong() {
@@ -306,7 +327,7 @@ impl Mailbox {
     /// Puts back what was taken by [`next_batch`](Self::next_batch) and not told, in front of everything else.
     pub fn put_back(&mut self, batch: &mut VecDeque<Callback>) {
         while let Some(callback) = batch.pop_back() {
-            self.prompt.push_front(callback);
+            self.prompt.push_front(Prompt::One(callback));
         }
     }
 
@@ -337,22 +358,33 @@ impl Mailbox {
         self.take_back_bundle(messages);
     }
 
-    /// Bundles that were emptied, for their memory.
-    pub fn take_spare(&mut self, into: &mut Vec<Bundle>) {
-        into.append(&mut self.spare);
+    /// Memory that was emptied; an idle task is to keep none.
+    pub fn spare(&mut self) -> &mut Spare {
+        &mut self.spare
     }
 
-    /// Lets go of memory that nothing waits for.
-    pub fn drop_spare(&mut self) {
-        self.spare = Vec::new();
+    /// The sends that are to be told of next, if they are and are many.
+    pub fn take_sent(&mut self) -> Option<SentBatch> {
+        let Some(Prompt::AllSent(sent)) = self.prompt.front_mut() else { return None };
+        let sent = std::mem::take(sent);
+        self.prompt.pop_front();
+        Some(sent)
     }
 
-    fn take_back_bundle(&mut self, mut messages: Bundle) {
+    /// Takes back what [`take_sent`](Self::take_sent) gave.
+    pub fn put_back_sent(&mut self, sent: SentBatch) {
+        if sent.is_empty() {
+            self.spare.keep_sent(sent);
+        } else {
+            self.prompt.push_front(Prompt::AllSent(sent));
+        }
+    }
+
+    fn take_back_bundle(&mut self, messages: Bundle) {
         if !messages.is_empty() && !self.discarding {
             self.stream.push_front(Item::Messages(messages));
-        } else if self.spare.len() < SPARE {
-            messages.clear();
-            self.spare.push(messages);
+        } else {
+            self.spare.keep_bundle(messages);
         }
     }
 
@@ -371,6 +403,7 @@ impl Mailbox {
 
     /// How many callbacks [`next`](Self::next) would give out now, one after the other.
     pub fn waiting(&self) -> usize {
+        let prompt = self.prompt.iter().map(Prompt::len).sum::<usize>();
         let in_stream = usize::try_from(self.arrived - self.departed).unwrap_or(usize::MAX);
         let messages = self.returned.len() + in_stream + usize::from(self.ended);
         let told = match self.telling {
@@ -378,7 +411,7 @@ impl Mailbox {
             Telling::Step { .. } => 1,
             Telling::Told(_) => 0,
         };
-        self.prompt.len() + self.pongs.len() + self.failures.len() + told
+        prompt + self.pongs.len() + self.failures.len() + told
     }
 
     /// Whether a handler was told of the end: the task reads `Completed`.
@@ -423,7 +456,18 @@ impl Mailbox {
         } else if let Callback::Pong(..) = callback {
             self.pongs.push_back((self.arrived, callback));
         } else {
-            self.prompt.push_back(callback);
+            self.prompt.push_back(Prompt::One(callback));
+        }
+    }
+
+    fn prompt(&mut self) -> Option<Callback> {
+        match self.prompt.pop_front()? {
+            Prompt::One(callback) => Some(callback),
+            Prompt::AllSent(mut sent) => {
+                let handler = sent.pop();
+                self.put_back_sent(sent);
+                handler.map(|handler| Callback::Sent(handler, Ok(())))
+            }
         }
     }
 

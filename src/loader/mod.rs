@@ -23,6 +23,7 @@ mod open;
 mod output;
 mod pings;
 mod sends;
+mod spare;
 mod timeline;
 mod timers;
 mod tls;
@@ -36,13 +37,14 @@ use std::time::{Duration, Instant};
 pub use event::{Action, Event, Tls};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
-pub use sends::Spare;
+pub use sends::SentBatch;
+pub use spare::Spare;
 pub use timeline::Epoch;
 pub use tls::client_config;
 
 use crate::foundation::{
-    Bundle, Completion, ErrorCode, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError,
-    UrlRequest, WebSocketOptions,
+    Completion, ErrorCode, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError, UrlRequest,
+    WebSocketOptions,
 };
 use crate::http::OpeningHead;
 use crate::websocket::{Decoder, Outgoing, Supply, Violation};
@@ -121,10 +123,8 @@ pub struct Env<'a> {
     pub now: Instant,
     /// Unpredictable bytes (mask keys and the key of the handshake), and memory for frames.
     pub supply: &'a mut Supply,
-    /// Where the sends of a task stand that has none waiting yet.
+    /// Memory for what waits.
     pub spare: &'a mut Spare,
-    /// Empty bundles of messages, for their memory.
-    pub bundles: &'a mut Vec<Bundle>,
     /// Where the step's events go.
     pub events: &'a mut Vec<Event>,
 }

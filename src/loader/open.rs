@@ -338,7 +338,7 @@ fn bundle(env: &mut Env<'_>, push: impl Fn(&mut Bundle) -> bool) {
     {
         return;
     }
-    let mut bundle = env.bundles.pop().unwrap_or_default();
+    let mut bundle = env.spare.bundle();
     // An empty bundle takes a message of either kind.
     push(&mut bundle);
     env.events.push(Event::Messages(bundle));

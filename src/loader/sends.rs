@@ -4,13 +4,17 @@ use std::collections::VecDeque;
 use std::fmt;
 
 use super::event::Event;
+use super::spare::Spare;
 use crate::foundation::{Completion, UrlError};
 
 /// How many sends share a piece of memory: a long line grows, and gives back what has drained, without moving the others.
 const CHUNK: usize = 1024;
 
+/// How many sends are told of together, at least: fewer are not worth the memory that goes with them.
+const TOGETHER: usize = 8;
+
 /// An entry of the line: a handler and 8 bytes, for there may be a million. What does not fit is kept aside, in [`Aside`].
-struct Send {
+pub struct Send {
     handler: Completion<()>,
     /// Payload bytes.
     bytes: u32,
@@ -41,7 +45,7 @@ pub struct Sends {
 
 /// The sends that wait. There is one while a send waits.
 #[derive(Default)]
-struct Line {
+pub struct Line {
     /// The chunk that sends leave, and, where there is no other, join.
     front: VecDeque<Send>,
     /// The chunks behind it. Sends join the last.
@@ -56,33 +60,46 @@ struct Line {
     last: u64,
 }
 
-/// The memory of a line that is over, lent to the next: one for each thread, so that a send on an idle socket allocates
-/// nothing for it, and an idle socket keeps none.
+/// Sends that were handed to the kernel: their handlers are called with `Ok`.
 #[derive(Default)]
-pub struct Spare(Option<Box<Line>>);
+pub struct SentBatch(VecDeque<Send>);
 
-impl fmt::Debug for Spare {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Spare").field("is_some", &self.0.is_some()).finish()
+impl SentBatch {
+    /// The next handler to call.
+    #[inline]
+    pub fn pop(&mut self) -> Option<Completion<()>> {
+        self.0.pop_front().map(|send| send.handler)
+    }
+
+    /// How many handlers are left.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no handler is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn into_list(self) -> VecDeque<Send> {
+        self.0
     }
 }
 
-impl Spare {
-    /// An empty line whose first message begins behind `position`.
-    fn line(&mut self, position: u64) -> Box<Line> {
-        let mut line = self.0.take().unwrap_or_default();
-        (line.left, line.last) = (position, position);
-        line
-    }
-
-    fn keep(&mut self, line: Box<Line>) {
-        if line.chunks.capacity() == 0 && line.aside.capacity() == 0 {
-            self.0 = Some(line);
-        }
+impl fmt::Debug for SentBatch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_tuple("SentBatch").field(&self.len()).finish()
     }
 }
 
 impl Line {
+    /// An empty line whose first message begins behind `position`.
+    fn new(position: u64, spare: &mut Spare) -> Box<Self> {
+        let mut line = spare.line();
+        (line.left, line.last) = (position, position);
+        line
+    }
+
     fn push(&mut self, send: Send) {
         if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
             last.push(send);
@@ -112,6 +129,33 @@ impl Line {
 
     fn is_empty(&self) -> bool {
         self.front.is_empty()
+    }
+
+    /// How much memory it has besides itself and the list in front.
+    fn is_plain(&self) -> bool {
+        self.chunks.capacity() == 0 && self.aside.capacity() == 0
+    }
+
+    /// Takes all of the list in front, and the bytes of its messages, if the frames up to `position` let it go.
+    fn leaves_together(&mut self, position: u64, spare: &mut Spare) -> Option<(SentBatch, usize)> {
+        if self.front.len() < TOGETHER || !self.aside.is_empty() {
+            return None;
+        }
+        let (mut end, mut bytes) = (self.left, 0usize);
+        for send in &self.front {
+            if send.distance >= ASIDE {
+                return None;
+            }
+            end += u64::from(send.distance);
+            bytes += send.bytes as usize;
+        }
+        if end > position {
+            return None;
+        }
+        self.left = end;
+        self.buffered -= bytes;
+        let next = self.chunks.pop_front().map_or_else(|| spare.list(), VecDeque::from);
+        Some((SentBatch(std::mem::replace(&mut self.front, next)), bytes))
     }
 
     /// The distance of the position from that of the message before, where both fit in an entry.
@@ -152,7 +196,7 @@ impl Line {
 impl Sends {
     /// A message that is not framed yet.
     pub fn waits(&mut self, bytes: usize, handler: Completion<()>, spare: &mut Spare) {
-        let line = self.line.get_or_insert_with(|| spare.line(0));
+        let line = self.line.get_or_insert_with(|| Line::new(0, spare));
         line.buffered += bytes;
         match u32::try_from(bytes) {
             Ok(bytes) => line.push(Send { handler, bytes, distance: WAITS }),
@@ -162,7 +206,7 @@ impl Sends {
 
     /// A message whose frames end at `position`.
     pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>, spare: &mut Spare) {
-        let line = self.line.get_or_insert_with(|| spare.line(position));
+        let line = self.line.get_or_insert_with(|| Line::new(position, spare));
         line.buffered += bytes;
         match (u32::try_from(bytes), line.distance(position)) {
             (Ok(bytes), Some(distance)) if position != u64::MAX => line.push(Send { handler, bytes, distance }),
@@ -187,7 +231,7 @@ impl Sends {
         for Send { handler, bytes, distance } in front.into_iter().chain(chunks.into_iter().flatten()) {
             let bytes = match (distance, if distance == ASIDE { aside.next() } else { None }) {
                 (_, Some(Aside::Failed(error))) => {
-                    self.line.get_or_insert_with(|| spare.line(0)).push_aside(Aside::Failed(error), handler);
+                    self.line.get_or_insert_with(|| Line::new(0, spare)).push_aside(Aside::Failed(error), handler);
                     continue;
                 }
                 (_, Some(Aside::Far { bytes, .. })) => bytes,
@@ -203,12 +247,18 @@ impl Sends {
     /// Frames up to `position` were handed to the kernel.
     pub fn written(&mut self, position: u64, events: &mut Vec<Event>, spare: &mut Spare) {
         let Some(line) = &mut self.line else { return };
+        while let Some((sent, bytes)) = line.leaves_together(position, spare) {
+            self.sent += bytes as u64;
+            events.push(Event::AllSent(sent));
+        }
         while let Some((handler, result)) = line.leaves(position) {
             self.sent += *result.as_ref().unwrap_or(&0) as u64;
             events.push(Event::Sent(handler, result.map(drop)));
         }
-        if let Some(line) = self.line.take_if(|line| line.is_empty()) {
-            spare.keep(line);
+        if let Some(line) = self.line.take_if(|line| line.is_empty())
+            && line.is_plain()
+        {
+            spare.keep_line(line);
         }
     }
 
@@ -263,8 +313,15 @@ mod tests {
 
         fn run(&self, events: &mut Vec<Event>) -> Vec<(usize, i32)> {
             for event in events.drain(..) {
-                let Event::Sent(handler, result) = event else { panic!("{event:?}") };
-                handler.call(result);
+                match event {
+                    Event::Sent(handler, result) => handler.call(result),
+                    Event::AllSent(mut sent) => {
+                        while let Some(handler) = sent.pop() {
+                            handler.call(Ok(()));
+                        }
+                    }
+                    other => panic!("{other:?}"),
+                }
             }
             std::mem::take(&mut self.0.lock().unwrap())
         }

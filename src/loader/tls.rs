@@ -70,7 +70,7 @@ fn provider() -> CryptoProvider {
     return rustls::crypto::ring::default_provider();
 }
 
-/// Shorter pieces of plaintext share a record, at the price of a copy: a record costs about as much as copying this.
+/// Pieces of plaintext that are shorter wait for the next one, to share its record; longer ones are not copied for that.
 const GATHERED: usize = 4 * 1024;
 
 /// What fits into a record: RFC 8446 §5.1.
@@ -245,30 +245,33 @@ impl TlsStream {
         error
     }
 
-    /// Encrypts `plaintext` for [`output`](Self::output). To be called after the handshake. After [`close`](Self::close) and
-    /// after a failure nothing is sent.
+    /// Encrypts `plaintext`, some `length` bytes, for [`output`](Self::output). To be called after the handshake. After
+    /// [`close`](Self::close) and after a failure nothing is sent.
     ///
     /// # Errors
     ///
     /// The connection failed, because its keys are used up: RFC 5246 has no way to change them.
-    pub fn send<'a>(&mut self, plaintext: impl Iterator<Item = &'a [u8]>) -> Result<(), UrlError> {
+    pub fn send<'a>(&mut self, length: usize, plaintext: impl Iterator<Item = &'a [u8]>) -> Result<(), UrlError> {
         debug_assert!(!self.connection.is_handshaking(), "plaintext before the end of the handshake");
         if !matches!(self.state, State::Running | State::Closed) {
             return Ok(());
         }
-        let mut gathered = Vec::new();
+        self.outgoing.reserve(length + (length.div_ceil(RECORD) + 1) * 2 * RECORD_OVERHEAD);
         self.write(|traffic, outgoing| {
+            let mut gathered = Vec::new();
             for slice in plaintext {
-                if slice.len() < GATHERED {
-                    gathered.extend_from_slice(slice);
-                    if gathered.len() <= RECORD - GATHERED {
-                        continue;
-                    }
+                // What does not fill a record shares one with what is before it.
+                let part = if slice.len() < GATHERED || !gathered.is_empty() { slice.len() % RECORD } else { 0 };
+                let (part, records) = slice.split_at(part);
+                if gathered.len() + part.len() > RECORD {
+                    encrypt(traffic, &gathered, outgoing)?;
+                    gathered.clear();
                 }
-                encrypt(traffic, &gathered, outgoing)?;
-                gathered.clear();
-                if slice.len() >= GATHERED {
-                    encrypt(traffic, slice, outgoing)?;
+                gathered.extend_from_slice(part);
+                if !records.is_empty() {
+                    encrypt(traffic, &gathered, outgoing)?;
+                    gathered.clear();
+                    encrypt(traffic, records, outgoing)?;
                 }
             }
             encrypt(traffic, &gathered, outgoing)

@@ -27,7 +27,7 @@ impl Loader {
         self.timeline.mark(Mark::RequestStart, env.now);
         match &mut self.tls {
             Some(tls) => {
-                if let Err(error) = tls.send(std::iter::once(upgrade.head.as_slice())) {
+                if let Err(error) = tls.send(upgrade.head.len(), std::iter::once(upgrade.head.as_slice())) {
                     return self.lose(env, error);
                 }
             }

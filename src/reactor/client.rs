@@ -3,17 +3,16 @@
 use std::sync::Arc;
 
 use super::Connection;
-use crate::foundation::Bundle;
-use crate::loader::Event;
+use crate::loader::{Event, Spare};
 
 /// A task, as the reactor sees it.
 pub trait Client: Send + Sync {
     /// The connection that belongs to the task.
     fn connection(&self) -> &Connection;
 
-    /// Takes what happened, in order, and gives back empty bundles. Called under the connection's lock, from any
+    /// Takes what happened, in order, and gives back memory. Called under the connection's lock, from any
     /// thread; calls no user code.
-    fn deliver(&self, events: &mut Vec<Event>, bundles: &mut Vec<Bundle>) -> Delivered;
+    fn deliver(&self, events: &mut Vec<Event>, spare: &mut Spare) -> Delivered;
 
     /// The task itself, to be kept; `None` when it is going.
     fn to_arc(&self) -> Option<Arc<dyn Client>>;

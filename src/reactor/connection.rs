@@ -18,7 +18,7 @@ use super::client::Client;
 use super::deadlines::NEAR;
 use super::random::system_random;
 use super::{Command, Shared};
-use crate::foundation::{Bundle, CloseCode, Completion, Message, UrlError};
+use crate::foundation::{CloseCode, Completion, Message, UrlError};
 use crate::loader::{Env, Event, Loader, Output, Spare, Tls};
 use crate::websocket::Supply;
 
@@ -75,18 +75,14 @@ impl After {
 struct Scratch {
     supply: Supply,
     spare: Spare,
-    bundles: Vec<Bundle>,
     events: Vec<Event>,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { supply: Supply::new(system_random()), spare: Spare::default(), bundles: Vec::new(), events: Vec::new() }
+        Self { supply: Supply::new(system_random()), spare: Spare::default(), events: Vec::new() }
     }
 }
-
-/// How many empty bundles a thread keeps, of some 64 KiB each.
-const BUNDLES_KEPT: usize = 4;
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
@@ -177,7 +173,7 @@ impl Connection {
 
     /// The messages before the server's fault are told. What was sent for them goes out, then the task ends.
     pub fn give_up(&self, client: &dyn Client) {
-        self.uncork(client);
+        self.uncork(client, Instant::now());
         self.change(client, |loader, env| loader.give_up(env));
     }
 
@@ -293,9 +289,10 @@ impl Connection {
     }
 
     /// What gathered under a cork is written.
-    pub(super) fn uncork(&self, client: &dyn Client) {
+    pub(super) fn uncork(&self, client: &dyn Client, now: Instant) {
         self.state.lock().corked = false;
-        self.step(client, |_, _| {});
+        let (_, schedule) = self.step_at(client, now, |_, _| {});
+        self.schedule(client, schedule);
     }
 
     /// Writes what the road has to say until there is nothing left or the kernel takes no more.
@@ -393,9 +390,8 @@ fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
         return false;
     }
     fit(scratch);
-    let delivered = client.deliver(&mut scratch.events, &mut scratch.bundles);
+    let delivered = client.deliver(&mut scratch.events, &mut scratch.spare);
     scratch.events.clear();
-    scratch.bundles.truncate(BUNDLES_KEPT);
     if !delivered.keep_reading {
         state.loader.set_reading(false, Instant::now());
     }
@@ -411,17 +407,16 @@ fn fit(scratch: &mut Scratch) {
             _ => messages.fitted().map(Event::Messages),
         };
         if let Some(fitted) = fitted
-            && let Event::Messages(mut emptied) = std::mem::replace(event, fitted)
+            && let Event::Messages(emptied) = std::mem::replace(event, fitted)
         {
-            emptied.clear();
-            scratch.bundles.push(emptied);
+            scratch.spare.keep_bundle(emptied);
         }
     }
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    let Scratch { supply, spare, bundles, events } = scratch;
-    Env { now, supply, spare, bundles, events }
+    let Scratch { supply, spare, events } = scratch;
+    Env { now, supply, spare, events }
 }
 
 /// How many pieces of memory are written by one system call.
@@ -476,20 +471,24 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 #[derive(Debug)]
 pub struct Cork {
     shared: Arc<Shared>,
+    since: Instant,
     before: (*const Shared, Option<Instant>),
 }
 
 impl Cork {
-    pub(super) fn new(shared: &Arc<Shared>) -> Self {
-        let cork = (Arc::as_ptr(shared), Some(Instant::now()));
-        let before = CORK.try_with(|place| place.replace(cork)).unwrap_or((ptr::null(), None));
-        Self { shared: Arc::clone(shared), before }
+    /// `now` is asked unless this is inside another cork.
+    pub(super) fn new(shared: &Arc<Shared>, now: impl FnOnce() -> Instant) -> Self {
+        let before = CORK.try_with(Cell::get).unwrap_or((ptr::null(), None));
+        let within = before.1.filter(|_| ptr::eq(before.0, Arc::as_ptr(shared)));
+        let since = within.unwrap_or_else(now);
+        let _ = CORK.try_with(|place| place.set((Arc::as_ptr(shared), Some(since))));
+        Self { shared: Arc::clone(shared), since, before }
     }
 }
 
 impl Drop for Cork {
     fn drop(&mut self) {
         let _ = CORK.try_with(|cork| cork.set(self.before));
-        self.shared.uncork();
+        self.shared.uncork(self.since);
     }
 }

@@ -49,6 +49,8 @@ pub(super) struct EventLoop {
     corked_since: Option<Instant>,
     /// Tasks whose callbacks are to be put on their queue, together.
     scheduled: Vec<Arc<dyn Client>>,
+    /// The time of this turn of the loop: when the kernel's call returned.
+    now: Instant,
 }
 
 struct Entry {
@@ -74,6 +76,7 @@ impl EventLoop {
             buffer: Vec::new(),
             corked_since: None,
             scheduled: Vec::new(),
+            now: Instant::now(),
         }
     }
 
@@ -81,6 +84,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         while let Some(timeout) = self.before_poll() {
             let polled = self.poll.poll(&mut events, timeout);
+            self.now = Instant::now();
             self.shared.inbox.lock().asleep = false;
             if let Err(error) = polled {
                 if error.kind() == io::ErrorKind::Interrupted {
@@ -130,7 +134,7 @@ impl EventLoop {
         }
         inbox.asleep = true;
         drop(inbox);
-        let mut timeout = self.timers.next().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut timeout = self.timers.next().map(|deadline| deadline.saturating_duration_since(self.now));
         // Callbacks run or are about to: what they send may need this thread, if they block.
         let mut watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
         self.shared.watching.store(watching, Ordering::Release);
@@ -341,7 +345,7 @@ impl EventLoop {
     }
 
     fn run_timers(&mut self) {
-        let now = Instant::now();
+        let now = self.now;
         if self.timers.take_far(now) {
             for (token, entry) in &self.entries {
                 if let Some(armed) = entry.client.connection().lock().armed {
@@ -367,13 +371,15 @@ impl EventLoop {
             if work.is_empty() {
                 return;
             }
-            let cork = Cork::new(&self.shared);
+            let cork = Cork::new(&self.shared, || self.now);
             for work in work {
                 work.run();
             }
             drop(cork);
             // They have run, and what they sent is written.
             self.shared.scheduled.store(false, Ordering::Relaxed);
+            // They may have taken their time.
+            self.now = Instant::now();
         }
     }
 
@@ -386,7 +392,7 @@ impl EventLoop {
         let now = Instant::now();
         if now.duration_since(*self.corked_since.get_or_insert(now)) >= CORK_DELAY {
             self.corked_since = None;
-            self.shared.uncork();
+            self.shared.uncork(now);
         }
     }
 
@@ -420,7 +426,7 @@ impl EventLoop {
     /// A step of a task's road. Its callbacks are put on their queue when this turn of the loop ends.
     fn step(&mut self, token: usize, step: impl FnOnce(&mut Loader, &mut Env<'_>)) -> After {
         let Some(entry) = self.entries.get(token) else { return After::default() };
-        let (after, schedule) = entry.client.connection().step_at(&*entry.client, Instant::now(), step);
+        let (after, schedule) = entry.client.connection().step_at(&*entry.client, self.now, step);
         if schedule {
             self.scheduled.push(Arc::clone(&entry.client));
             if self.scheduled.len() >= SCHEDULE_AT {

@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
+use std::time::Instant;
 
 use mio::{Poll, Token, Waker};
 use parking_lot::{Mutex, MutexGuard};
@@ -103,7 +104,7 @@ impl Reactor {
             let shared = Arc::clone(&self.shared);
             let _ = thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
                 let work = std::mem::take(&mut shared.inbox.lock().work);
-                let _cork = Cork::new(&shared);
+                let _cork = Cork::new(&shared, Instant::now);
                 work.into_iter().for_each(Work::run);
             });
         }
@@ -120,7 +121,7 @@ impl Reactor {
 
     /// While the result lives, what the calling thread sends on this reactor's connections gathers.
     pub fn cork(&self) -> Cork {
-        Cork::new(&self.shared)
+        Cork::new(&self.shared, Instant::now)
     }
 }
 
@@ -182,10 +183,10 @@ impl Shared {
     }
 
     /// Writes what gathered.
-    fn uncork(&self) {
+    fn uncork(&self, now: Instant) {
         let corked = std::mem::take(&mut *self.corked.lock());
         for client in corked {
-            client.connection().uncork(&*client);
+            client.connection().uncork(&*client, now);
         }
     }
 }

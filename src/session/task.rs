@@ -12,8 +12,8 @@ use super::delegate::{Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
-use crate::loader::{Callback, Event, Mailbox};
+use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::loader::{Callback, Event, Mailbox, Spare};
 use crate::reactor::{Client, Connection, Delivered, Work};
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
@@ -480,7 +480,7 @@ impl Client for TaskShared {
         &self.connection
     }
 
-    fn deliver(&self, events: &mut Vec<Event>, bundles: &mut Vec<Bundle>) -> Delivered {
+    fn deliver(&self, events: &mut Vec<Event>, spare: &mut Spare) -> Delivered {
         let mut desk = self.desk.lock();
         for event in events.drain(..) {
             match &event {
@@ -497,7 +497,7 @@ impl Client for TaskShared {
             }
             desk.mailbox.deliver(event);
         }
-        desk.mailbox.take_spare(bundles);
+        spare.append(desk.mailbox.spare());
         Delivered { keep_reading: desk.mailbox.may_read_on(), schedule: desk.must_schedule() }
     }
 

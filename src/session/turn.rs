@@ -13,7 +13,7 @@ use std::sync::atomic::Ordering;
 use super::operation_queue::LaneRun;
 use super::task::{TaskShared, guarded};
 use crate::foundation::{Bundle, Completion, Message};
-use crate::loader::Callback;
+use crate::loader::{Callback, SentBatch, Spare};
 
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;
@@ -54,6 +54,8 @@ struct Turn<'a> {
     task: &'a TaskShared,
     /// Callbacks that were taken out of the mailbox.
     batch: VecDeque<Callback>,
+    /// Sends that were taken out of the mailbox, to be told of.
+    sent: Option<SentBatch>,
     /// Messages that the mailbox lent.
     hand: Option<Bundle>,
     /// How many of them were told, and their bytes.
@@ -89,7 +91,7 @@ impl TaskShared {
     /// Runs callbacks until there are no more, or others must have their turn.
     pub(super) fn run_callbacks(&self) -> LaneRun {
         let batch = ROOM.try_with(RefCell::take).unwrap_or_default();
-        let mut turn = Turn { task: self, batch, hand: None, told: 0, told_bytes: 0 };
+        let mut turn = Turn { task: self, batch, sent: None, hand: None, told: 0, told_bytes: 0 };
         let run = {
             let _place = Place::new(self);
             turn.run()
@@ -109,6 +111,11 @@ impl Turn<'_> {
             // A callback that suspends its queue is the last for now.
             if ran > 0 && task.session.queue.is_suspended() {
                 break;
+            }
+            if let Some(handler) = self.next_sent() {
+                guarded(|| handler.call(Ok(())));
+                ran += 1;
+                continue;
             }
             if let Some((handler, message)) = self.next_of_hand() {
                 guarded(|| handler.call(Ok(message)));
@@ -133,6 +140,13 @@ impl Turn<'_> {
         LaneRun { ran, again: self.end() }
     }
 
+    fn next_sent(&mut self) -> Option<Completion<()>> {
+        let sent = self.sent.as_mut()?;
+        let handler = sent.pop()?;
+        self.task.in_hand.store(sent.len(), Ordering::Relaxed);
+        Some(handler)
+    }
+
     /// The next message of those that were lent, with the receive that the last callback asked for.
     fn next_of_hand(&mut self) -> Option<(Completion<Message>, Message)> {
         let hand = self.hand.as_mut().filter(|hand| !hand.is_empty())?;
@@ -152,15 +166,19 @@ impl Turn<'_> {
         let (read_on, found) = {
             let mut desk = task.desk.lock();
             let asked = self.settle(&mut desk);
-            desk.mailbox.next_batch(&mut self.batch, most);
-            task.in_hand.store(self.batch.len(), Ordering::Relaxed);
+            self.sent = desk.mailbox.take_sent();
+            if self.sent.is_none() {
+                desk.mailbox.next_batch(&mut self.batch, most);
+            }
+            let in_hand = self.sent.as_ref().map_or(self.batch.len(), SentBatch::len);
+            task.in_hand.store(in_hand, Ordering::Relaxed);
             // One that asked in its last callback will ask in its next.
             if asked && self.batch.len() == 1 {
                 self.hand = desk.mailbox.lend();
             }
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             task.disturbed.store(false, Ordering::Relaxed);
-            (desk.mailbox.must_read_on(), !self.batch.is_empty())
+            (desk.mailbox.must_read_on(), self.sent.is_some() || !self.batch.is_empty())
         };
         task.read_on_if(read_on);
         found
@@ -173,6 +191,9 @@ impl Turn<'_> {
             desk.mailbox.take_back(hand, self.told, self.told_bytes);
         }
         desk.mailbox.put_back(&mut self.batch);
+        if let Some(sent) = self.sent.take() {
+            desk.mailbox.put_back_sent(sent);
+        }
         (self.told, self.told_bytes) = (0, 0);
         match self.task.take_kept() {
             Some(handler) => desk.mailbox.receive_first(handler),
@@ -184,6 +205,7 @@ impl Turn<'_> {
     /// The turn is over; whether there is more to run.
     fn end(&mut self) -> bool {
         let task = self.task;
+        let mut spare = Spare::default();
         let (read_on, again) = {
             let mut desk = task.desk.lock();
             self.settle(&mut desk);
@@ -191,11 +213,12 @@ impl Turn<'_> {
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             let again = desk.mailbox.has_next();
             if !again {
-                desk.mailbox.drop_spare();
+                spare = std::mem::take(desk.mailbox.spare());
             }
             desk.set_scheduled(again);
             (desk.mailbox.must_read_on(), again)
         };
+        drop(spare);
         task.read_on_if(read_on);
         again
     }

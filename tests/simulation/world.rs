@@ -189,7 +189,7 @@ impl World {
         let mut events = Vec::new();
         let now = self.instant();
         let Self { loader, supply, spare, .. } = self;
-        let result = step(loader, &mut Env { now, supply, spare, bundles: &mut Vec::new(), events: &mut events });
+        let result = step(loader, &mut Env { now, supply, spare, events: &mut events });
         for event in events {
             self.event(event);
         }
@@ -238,6 +238,12 @@ impl World {
                 let result = result.as_ref().copied().map_err(|error| self.code(error));
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.sent(result, cause, seen);
+            }
+            Event::AllSent(sent) => {
+                for _ in 0..sent.len() {
+                    let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
+                    self.model.sent(Ok(()), cause, seen);
+                }
             }
             Event::Pong(_, result) => {
                 let result = result.as_ref().copied().map_err(|error| self.code(error));

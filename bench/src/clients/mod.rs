@@ -1,5 +1,6 @@
 //! The clients. Each does every workload in the way of its library, and checks what comes by kind and length.
 
+mod asynchronous;
 mod blocking;
 mod urlsession;
 
@@ -34,6 +35,10 @@ pub const CLIENTS: &[Client] = &[
     Client { name: "immediate", side: Side::Own, run: urlsession::immediate },
     Client { name: "rawtcp", side: Side::Floor, run: blocking::raw_tcp },
     Client { name: "tungstenite", side: Side::Peer, run: blocking::tungstenite },
+    Client { name: "tokio-tungstenite", side: Side::Peer, run: asynchronous::tokio_tungstenite },
+    Client { name: "tokio-websockets", side: Side::Peer, run: asynchronous::tokio_websockets },
+    Client { name: "fastwebsockets", side: Side::Peer, run: asynchronous::fastwebsockets },
+    Client { name: "yawc", side: Side::Peer, run: asynchronous::yawc },
 ];
 
 impl Client {

@@ -16,7 +16,14 @@ const WRITES: usize = 16;
 
 /// Frames of each size and kind that was asked for.
 #[derive(Default)]
-pub struct Stock(HashMap<(usize, Kind), (Rc<[u8]>, usize)>);
+pub struct Stock(HashMap<(usize, Kind), Frames>);
+
+/// Frames of one size and kind.
+struct Frames {
+    bytes: Rc<[u8]>,
+    /// Of each of them.
+    length: usize,
+}
 
 /// What is left to send on a connection.
 pub struct Flood {
@@ -28,14 +35,14 @@ pub struct Flood {
 impl Stock {
     /// A flood of `count` messages.
     pub fn flood(&mut self, count: u64, size: usize, kind: Kind) -> Flood {
-        let (frames, frame_length) = self.0.entry((size, kind)).or_insert_with(|| {
+        let frames = self.0.entry((size, kind)).or_insert_with(|| {
             let mut frame = Vec::new();
             put_head(&mut frame, true, kind.opcode(), size as u64);
             frame.extend_from_slice(&payload::bytes(kind, size));
             let count = (BUFFER / frame.len()).max(1);
-            (frame.repeat(count).into(), frame.len())
+            Frames { bytes: frame.repeat(count).into(), length: frame.len() }
         });
-        Flood { frames: Rc::clone(frames), position: 0, remaining: count * *frame_length as u64 }
+        Flood { frames: Rc::clone(&frames.bytes), position: 0, remaining: count * frames.length as u64 }
     }
 }
 

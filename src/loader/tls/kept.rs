@@ -47,8 +47,9 @@ impl Kept {
     ///
     /// A message of the handshake is too long.
     pub fn keep(&mut self, rest: &[u8]) -> Result<(), UrlError> {
+        self.check()?;
         self.bytes = rest.to_vec();
-        self.check()
+        Ok(())
     }
 
     /// Takes from `ciphertext` what the record at the end lacks. Whether there is something new for rustls to look at: a whole
@@ -82,16 +83,23 @@ impl Kept {
     /// A message of the handshake is too long.
     pub fn put_back(&mut self, mut bytes: Vec<u8>, done: usize) -> Result<(), UrlError> {
         self.done(done);
+        self.check()?;
         if done < bytes.len() {
             bytes.drain(..done);
             self.bytes = bytes;
         }
-        self.check()
+        Ok(())
     }
 
     /// The records that rustls has been at: while there are any, it expects to find them in front of what it is given.
     pub fn held(&mut self) -> &mut [u8] {
         self.bytes.get_mut(..self.whole).unwrap_or_default()
+    }
+
+    /// How much memory is kept.
+    #[cfg(test)]
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
     }
 
     pub fn clear(&mut self) {

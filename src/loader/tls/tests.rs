@@ -11,6 +11,8 @@ use super::explain::{difference, names};
 use super::*;
 use TlsProtocolVersion::{TlsV12, TlsV13};
 
+mod records;
+
 /// A root with what it signs.
 struct Authority {
     certificate: CertificateDer<'static>,
@@ -94,8 +96,8 @@ struct Pair {
 }
 
 impl Pair {
-    fn new(client: Arc<ClientConfig>, host: &str, server: ServerConfig, cut: usize) -> Self {
-        let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    fn new(client: Arc<ClientConfig>, host: &str, server: impl Into<Arc<ServerConfig>>, cut: usize) -> Self {
+        let mut server = ServerConnection::new(server.into()).unwrap();
         server.set_buffer_limit(None);
         Self {
             client: TlsStream::new(client, host).unwrap(),
@@ -161,7 +163,7 @@ impl Pair {
     }
 
     fn say(&mut self, plaintext: &[u8]) {
-        self.client.send(std::iter::once(plaintext)).unwrap();
+        self.client.send(plaintext.len(), std::iter::once(plaintext)).unwrap();
     }
 
     /// Until neither has anything to say.

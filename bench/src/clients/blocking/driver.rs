@@ -21,6 +21,7 @@ pub fn run<S: Socket>(job: &Job) -> Report {
         Shape::Many { size, connections } => many::run::<S>(&opener, size, connections),
         Shape::Idle { .. } => idle::<S>(&opener),
         Shape::Connect => connect::<S>(&opener),
+        Shape::Backlog { .. } => fail("this client has no queue of sends"),
     }
 }
 
@@ -113,13 +114,14 @@ fn idle<S: Socket>(opener: &Opener<'_>) -> Report {
             }
             sockets.push(socket);
         }
-        thread::sleep(Duration::from_millis(100));
     };
     open(opener.job.warm);
+    thread::sleep(Duration::from_millis(100));
     let before = resident();
     let meter = Meter::start();
     open(opener.job.warm + opener.job.count);
     let mut report = meter.stop(opener.job.count);
+    thread::sleep(Duration::from_millis(100));
     report.resident = Some(resident() - before);
     report
 }

@@ -9,6 +9,8 @@ mod raw_tcp;
 mod stream;
 mod tungstenite;
 
+pub use self::tungstenite::{config as tungstenite_config, message as tungstenite_message};
+
 use crate::job::Job;
 use crate::meter::Report;
 use crate::workload::Kind;

@@ -26,6 +26,14 @@ pub fn config(shape: Shape) -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(read_buffer)
 }
 
+/// A message of that kind and size.
+pub fn message(kind: Kind, size: usize) -> Message {
+    match kind {
+        Kind::Text | Kind::Utf => Message::Text(Utf8Bytes::from(payload::text(kind, size))),
+        Kind::Binary => Message::Binary(Bytes::from(payload::bytes(kind, size))),
+    }
+}
+
 impl Socket for Tungstenite {
     type Message = Message;
 
@@ -38,10 +46,7 @@ impl Socket for Tungstenite {
     }
 
     fn message(kind: Kind, size: usize) -> Message {
-        match kind {
-            Kind::Text | Kind::Utf => Message::Text(Utf8Bytes::from(payload::text(kind, size))),
-            Kind::Binary => Message::Binary(Bytes::from(payload::bytes(kind, size))),
-        }
+        message(kind, size)
     }
 
     fn write(&mut self, message: &Message) {

@@ -11,9 +11,6 @@ use crate::fail;
 use crate::job::Job;
 use crate::meter::{Meter, Report, resident};
 
-/// How many connections are opened at a time.
-pub const WAVE: u64 = 200;
-
 /// Tells of each opening.
 pub struct Openings(pub Sender<()>);
 
@@ -34,11 +31,11 @@ impl WebSocketDelegate for Openings {
     }
 }
 
-pub fn run(job: &Job, session: &UrlSession, openings: &Receiver<()>) -> Report {
+pub fn run(job: &Job, session: &UrlSession, wave: u64, openings: &Receiver<()>) -> Report {
     let mut tasks = Vec::with_capacity(usize::try_from(job.warm + job.count).unwrap_or_default());
     let mut open = |until: u64| {
         while (tasks.len() as u64) < until {
-            let wave = WAVE.min(until - tasks.len() as u64);
+            let wave = wave.min(until - tasks.len() as u64);
             for _ in 0..wave {
                 tasks.push(task(job, session, tasks.len()));
             }
@@ -46,14 +43,16 @@ pub fn run(job: &Job, session: &UrlSession, openings: &Receiver<()>) -> Report {
                 openings.recv().unwrap_or_else(|_| fail("nobody tells of openings"));
             }
         }
-        // What follows an opening, such as TLS tickets, has come then.
-        thread::sleep(Duration::from_millis(100));
     };
+    // What follows an opening, such as TLS tickets, has come then.
+    let settle = || thread::sleep(Duration::from_millis(100));
     open(job.warm);
+    settle();
     let before = resident();
     let meter = Meter::start();
     open(job.warm + job.count);
     let mut report = meter.stop(job.count);
+    settle();
     report.resident = Some(resident() - before);
     report
     // The process ends now, and the connections with it.

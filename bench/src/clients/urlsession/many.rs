@@ -9,7 +9,7 @@ use urlsession::{Message, UrlError, WebSocketTask};
 
 use super::{check, sent};
 use crate::job::Job;
-use crate::meter::{Meter, Report};
+use crate::meter::{Meter, Report, resident};
 use crate::workload::Kind;
 
 /// What the connections share.
@@ -20,13 +20,15 @@ struct Many {
     busy: AtomicU64,
     count: u64,
     meter: Mutex<Option<Meter>>,
+    /// Resident bytes before the first connection.
+    before: i64,
     over: Sender<Report>,
 }
 
-pub fn start(job: &Job, tasks: Vec<WebSocketTask>, text: &str, over: Sender<Report>) {
+pub fn start(job: &Job, tasks: Vec<WebSocketTask>, text: &str, before: i64, over: Sender<Report>) {
     let connections = tasks.len() as u64;
     let (count, text, meter) = (job.count, text.to_owned(), Mutex::new(None));
-    let many = Arc::new(Many { tasks, text, busy: AtomicU64::new(0), count, meter, over });
+    let many = Arc::new(Many { tasks, text, busy: AtomicU64::new(0), count, meter, before, over });
     many.begin(job.warm / connections);
 }
 
@@ -57,8 +59,10 @@ impl Many {
         }
         let meter = self.meter.lock().take();
         if let Some(meter) = meter {
+            let mut report = meter.stop(self.count);
+            report.resident = Some(resident() - self.before);
             // Whoever waits is still there, or does not care any more.
-            let _ = self.over.send(meter.stop(self.count));
+            let _ = self.over.send(report);
         } else {
             *self.meter.lock() = Some(Meter::start());
             self.begin(self.count / self.tasks.len() as u64);

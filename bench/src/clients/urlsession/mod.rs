@@ -3,6 +3,7 @@
 //! `serial` has the session's own serial delegate queue, which is the default; `immediate` runs the handlers on the
 //! reactor thread.
 
+mod backlog;
 mod connect;
 mod echo;
 mod flood;
@@ -23,7 +24,7 @@ use urlsession::{
 
 use crate::fail;
 use crate::job::Job;
-use crate::meter::Report;
+use crate::meter::{Report, resident};
 use crate::workload::{Kind, Shape};
 use crate::{payload, tls};
 
@@ -47,12 +48,16 @@ fn run(job: &Job, queue: Option<OperationQueue>) -> Report {
             session.web_socket_task(url(job, 0)).resume();
             session
         }
-        Shape::Idle { .. } => {
+        Shape::Idle { wave, .. } => {
             let (opened, openings) = mpsc::channel();
             let delegate: Arc<dyn WebSocketDelegate> = Arc::new(idle::Openings(opened));
             let session = session(Some(delegate));
             // Nothing to call back for: this thread waits itself.
-            return idle::run(job, &session, &openings);
+            return idle::run(job, &session, wave, &openings);
+        }
+        Shape::Backlog { size } => {
+            let session = session(None);
+            return backlog::run(job, &task(job, &session, 0), &message(Kind::Binary, size), &report, over);
         }
         Shape::Echo { kind, size } => {
             let session = session(None);
@@ -76,8 +81,9 @@ fn run(job: &Job, queue: Option<OperationQueue>) -> Report {
         }
         Shape::Many { connections, size } => {
             let session = session(None);
+            let before = resident();
             let tasks = (0..connections).map(|connection| task(job, &session, connection)).collect();
-            many::start(job, tasks, &payload::text(Kind::Text, size), over);
+            many::start(job, tasks, &payload::text(Kind::Text, size), before, over);
             session
         }
     };

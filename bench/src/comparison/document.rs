@@ -1,0 +1,209 @@
+//! Writes `docs/benchmarks.md` and its plots.
+
+use std::error::Error;
+use std::fmt::Write;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::exact::Counts;
+use super::figures::{Range, digits};
+use super::{Options, Results, exact, machine, plots, scale, timed};
+use crate::clients::Side;
+use crate::workload::{Unit, Workload};
+
+const INTRODUCTION: &str = "\
+# Benchmarks
+
+What this crate costs beside other WebSocket clients. Everything here is written by one command:
+
+```sh
+cargo run -p urlsession-bench --profile bench              # all of it, and this page; the machine should have nothing else to do
+cargo run -p urlsession-bench --profile bench -- --only rtt,flood --clients urlsession,tungstenite --rounds 3
+cargo run -p urlsession-bench --profile bench -- --quick   # everything runs, nothing is measured
+cargo run -p urlsession-bench --profile bench -- --gate bench/budgets.txt
+```
+";
+
+const METHOD: &str = "
+## Method
+
+- One server process of its own ([`bench/src/server`](../bench/src/server)): raw frames on epoll, one thread, based on none of the
+  clients. Everything goes over loopback.
+- Each run is a process of its own, pinned to one core; the server has the other. Runs take turns (A B C A B C), and the
+  tables show medians, and the smallest and the largest figure.
+- CPU time is user and system time of the client's process, all its threads, around the measured phase, which comes after a
+  warm-up; divided by the messages. A system call counts with everything that the kernel does in it, which on loopback is the
+  receiver's share, too.
+- Memory is the growth of resident memory by the connections of the measured phase, divided by those; a few hundred
+  connections are open before.
+- Every client checks each message's kind and length. All send the same messages and set `TCP_NODELAY`; TLS is rustls with ring.
+- The peers are set up by their documentation for each workload: buffers, batches, SIMD, no compression; those on tokio have its
+  current-thread runtime. `tungstenite` has a non-blocking `mio` loop for `many`.
+- `urlsession` is this crate with its default serial delegate queue, `immediate` the same program with
+  `OperationQueue::immediate()`. Both are written as a program would be: a handler asks for the next message.
+- `rawtcp` moves the same bytes without any framing, and does not look at them. It is the floor, not a peer.
+- Instructions are counted by `valgrind --tool=callgrind`, system calls by `strace -f -c`, each as the difference of two runs of
+  different length; allocations by a counting allocator around the measured phase. Under these tools a client is slower
+  than the server, and finds more to read at a time than it would otherwise.
+
+## Read with care
+
+- Two runs on one machine differ by 10 to 30 % in single cells. Where ranges overlap there is no difference.
+- `pipe1` and `sink1` ask for a flush with every message. The peers do that, a system call each; this crate gathers what its
+  handlers send and writes it when they are done.
+- A client with a thread besides the caller's pays for changing between them; pinned to one core it cannot gain by them.
+- Loopback has no latency and no loss. Nothing here says how a client does on a real network.
+";
+
+/// Writes, and returns where.
+pub fn write(options: &Options, results: &Results) -> Result<PathBuf, Box<dyn Error>> {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let plots = docs.join("benchmarks");
+    fs::create_dir_all(&plots)?;
+    plots::draw(&plots, options, results)?;
+    let path = docs.join("benchmarks.md");
+    fs::write(&path, text(options, results)?)?;
+    Ok(path.canonicalize()?)
+}
+
+fn text(options: &Options, results: &Results) -> Result<String, std::fmt::Error> {
+    let mut text = INTRODUCTION.to_owned();
+    writeln!(text, "\nMachine: {}. Medians of {} runs. Peers:", machine::describe(), options.rounds)?;
+    let versions = options.clients.iter().filter(|client| client.side == Side::Peer).map(|client| {
+        let version = machine::version(client.name);
+        format!("{} {}", client.name, version.as_deref().unwrap_or("of an unknown version"))
+    });
+    writeln!(text, "{}.", versions.collect::<Vec<_>>().join(", "))?;
+    for (name, title, _) in plots::BARS {
+        writeln!(text, "\n![{title}](benchmarks/{name}.svg)")?;
+    }
+    ratios(&mut text, options, &results.rows)?;
+    figures(&mut text, options, &results.rows)?;
+    latencies(&mut text, options, &results.rows)?;
+    counts(&mut text, options, &results.exact)?;
+    growth(&mut text, &results.scale)?;
+    workloads(&mut text, options)?;
+    text.push_str(METHOD);
+    Ok(text)
+}
+
+/// The head of a table whose columns end with the clients.
+fn head(text: &mut String, columns: &[&str], options: &Options) -> std::fmt::Result {
+    let names = columns.iter().copied().chain(options.clients.iter().map(|client| client.name));
+    let names: Vec<&str> = names.collect();
+    writeln!(text, "| {} |", names.join(" | "))?;
+    writeln!(text, "|{}", "---|".repeat(names.len()))
+}
+
+fn unit(workload: &Workload) -> &'static str {
+    match workload.unit {
+        Unit::CpuNanoseconds => "ns",
+        Unit::CpuMicroseconds => "us",
+        Unit::Resident => "B",
+    }
+}
+
+fn ratios(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n## Ratios\n\nTo the best peer of each row; less is better. CPU time for a message (`idle`: memory for a connection).\n"
+    )?;
+    head(text, &["workload", "best peer", "its figure"], options)?;
+    for row in rows {
+        let (best, figure) =
+            row.best_peer().map_or(("-", f64::NAN), |(best, figure)| (options.clients[best].name, figure));
+        write!(text, "| {} | {best} | {} {} |", row.workload.name, digits(figure), unit(row.workload))?;
+        for client in 0..options.clients.len() {
+            match row.ratio(client) {
+                Some(ratio) => write!(text, " {ratio:.2} |")?,
+                None => write!(text, " - |")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+fn figures(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt::Result {
+    writeln!(text, "\n## Figures\n\nMedians, with the smallest and the largest.\n")?;
+    head(text, &["workload", ""], options)?;
+    for row in rows {
+        write!(text, "| {} | {} |", row.workload.name, unit(row.workload))?;
+        for client in 0..options.clients.len() {
+            match row.range(client) {
+                Some(Range { median, low, high }) => {
+                    write!(text, " {} ({}–{}) |", digits(median), digits(low), digits(high))?;
+                }
+                None => write!(text, " - |")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+fn latencies(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt::Result {
+    writeln!(text, "\n## Latency\n\nOf a ping-pong, in us: half of the messages took less / 99 of 100 took less.\n")?;
+    head(text, &["workload"], options)?;
+    for row in rows.iter().filter(|row| matches!(row.workload.name, "rtt" | "rtttls")) {
+        write!(text, "| {} |", row.workload.name)?;
+        for reports in &row.reports {
+            let median = Range::of(reports.iter().filter_map(|report| Some(report.median_ns? as f64 / 1000.)));
+            let p99 = Range::of(reports.iter().filter_map(|report| Some(report.p99_ns? as f64 / 1000.)));
+            match (median, p99) {
+                (Some(median), Some(p99)) => write!(text, " {} / {} |", digits(median.median), digits(p99.median))?,
+                _ => write!(text, " - |")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
+fn counts(text: &mut String, options: &Options, rows: &[exact::Row]) -> std::fmt::Result {
+    type Count = fn(&Counts) -> Option<f64>;
+    let tables: [(&str, Count); 3] = [
+        ("Instructions", |counts| counts.instructions),
+        ("System calls", |counts| counts.system_calls),
+        ("Allocations", |counts| counts.allocations),
+    ];
+    writeln!(text, "\n## Counts\n\nFor a message.")?;
+    for (title, count) in tables {
+        writeln!(text, "\n### {title}\n")?;
+        head(text, &["workload"], options)?;
+        for row in rows {
+            write!(text, "| {} |", row.workload.name)?;
+            for counts in &row.counts {
+                write!(text, " {} |", count(counts).map_or_else(|| "-".to_owned(), digits))?;
+            }
+            writeln!(text)?;
+        }
+    }
+    Ok(())
+}
+
+fn growth(text: &mut String, rows: &[scale::Row]) -> std::fmt::Result {
+    writeln!(text, "\n## Scale\n\nThis crate alone, on one session, one run each.\n")?;
+    let names: Vec<&str> = scale::clients().map(|client| client.name).collect();
+    writeln!(text, "| | | {} |\n|---|---|{}", names.join(" | "), "---|".repeat(names.len()))?;
+    for row in rows {
+        let cells: Vec<String> = row.reports.iter().map(|report| scale::cell(row.workload, report.as_ref())).collect();
+        writeln!(text, "| {} | {} | {} |", row.workload.name, row.workload.about, cells.join(" | "))?;
+    }
+    if rows.iter().any(|row| row.reports.iter().all(Option::is_none)) {
+        writeln!(
+            text,
+            "\nWhat was not run needs more open files than the {} that this machine gives a process.",
+            machine::files()
+        )?;
+    }
+    writeln!(text, "\n![The cost of a message by connections](benchmarks/scale.svg)")
+}
+
+fn workloads(text: &mut String, options: &Options) -> std::fmt::Result {
+    writeln!(text, "\n## Workloads\n\n| | | in a run |\n|---|---|---|")?;
+    for workload in &options.workloads {
+        writeln!(text, "| {} | {} | {} |", workload.name, workload.about, workload.count)?;
+    }
+    Ok(())
+}
