@@ -101,10 +101,10 @@ impl Line {
     }
 
     fn push(&mut self, send: Send) {
-        if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
-            last.push(send);
-        } else if self.chunks.is_empty() && self.front.len() < CHUNK {
+        if self.chunks.is_empty() && self.front.len() < CHUNK {
             self.front.push_back(send);
+        } else if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+            last.push(send);
         } else {
             let mut chunk = Vec::with_capacity(CHUNK);
             chunk.push(send);

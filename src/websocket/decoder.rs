@@ -130,6 +130,15 @@ impl Decoder {
     /// After a violation or a Close the decoder is finished: everything is taken and means nothing. While a
     /// [`PayloadBuffer`] is out nothing is taken, for what comes next belongs in there.
     pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
+        // Nearly all messages are one frame, and short.
+        if let Position::Header { size: 0, .. } = self.position
+            && self.message().is_none()
+            && let Some((opcode, payload, after)) = short_frame(input)
+            && (payload.len() as u64) < self.limit
+        {
+            *input = after;
+            return whole_message(opcode, payload).map(Some).inspect_err(|_| self.finish());
+        }
         self.advance(input).inspect_err(|_| self.finish())
     }
 
@@ -366,6 +375,25 @@ fn too_long(total: u64, limit: u64) -> Violation {
 #[cold]
 fn not_text(_: Malformed) -> Violation {
     Violation::text("a text message is not UTF-8")
+}
+
+/// The opcode and the payload of a whole message of one frame of less than 64 KiB, if one stands at the front of `input`, and
+/// what follows it. Whatever is not quite so simple is left to [`Header::parse`].
+#[inline]
+fn short_frame(input: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
+    let (first, length, rest) = match input {
+        [first, length @ 0..126, rest @ ..] => (first, usize::from(*length), rest),
+        [first, 126, high, low, rest @ ..] => (first, usize::from(u16::from_be_bytes([*high, *low])), rest),
+        _ => return None,
+    };
+    let opcode = match first {
+        0x81 => Opcode::Text,
+        0x82 => Opcode::Binary,
+        _ => return None,
+    };
+    let (payload, after) = rest.split_at_checked(length)?;
+    // The longer form is for lengths that need it.
+    (length >= 126 || input.get(1) != Some(&126)).then_some((opcode, payload, after))
 }
 
 /// A message of one frame that came in one piece: one allocation of its exact size, one copy; none where it is short.

@@ -181,7 +181,17 @@ pub fn frame_size(length: usize) -> usize {
 /// Appends a whole unfragmented frame, masked with `key`.
 pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
     out.reserve(frame_size(payload.len()));
-    out.extend_from_slice(EncodedHeader::new(true, opcode, payload.len(), key).as_slice());
+    let first = opcode as u8 | FIN;
+    let [a, b, c, d] = key;
+    // Arrays of a known length are stored; a slice of the header would be copied by a call.
+    match payload.len() as u64 {
+        length @ 0..126 => out.extend_from_slice(&[first, MASK | length as u8, a, b, c, d]),
+        length @ 126..0x1_0000 => {
+            let [high, low] = (length as u16).to_be_bytes();
+            out.extend_from_slice(&[first, MASK | 126, high, low, a, b, c, d]);
+        }
+        _ => out.extend_from_slice(EncodedHeader::new(true, opcode, payload.len(), key).as_slice()),
+    }
     mask::extend_masked(out, payload, key);
 }
 
