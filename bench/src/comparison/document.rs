@@ -207,3 +207,65 @@ fn workloads(text: &mut String, options: &Options) -> std::fmt::Result {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::Report;
+    use crate::workload::SCALE;
+
+    /// Results as if every client had cost more than the one before.
+    fn results(options: &Options) -> Results {
+        let report = |cost: usize| Report {
+            messages: 1_000,
+            cpu_ns: cost as u64 * 100_000,
+            median_ns: Some(10_000),
+            p99_ns: Some(20_000),
+            resident: Some(1_000_000),
+            ..Report::default()
+        };
+        let rows = options.workloads.iter().map(|workload| {
+            let mut row = timed::Row::new(workload, &options.clients);
+            row.reports.iter_mut().enumerate().for_each(|(client, reports)| reports.push(report(client + 1)));
+            row
+        });
+        let counts = vec![Counts { instructions: Some(1234.), ..Counts::default() }; options.clients.len()];
+        let scale = SCALE.iter().map(|workload| scale::Row { workload, reports: vec![Some(report(60)), None] });
+        Results {
+            rows: rows.collect(),
+            exact: vec![exact::Row { workload: options.workloads[0], counts }],
+            scale: scale.collect(),
+        }
+    }
+
+    #[test]
+    fn shows_everything() {
+        let options = Options::parse(&[]).unwrap();
+        let results = results(&options);
+        let text = text(&options, &results).unwrap();
+        for part in options.workloads.iter().map(|workload| workload.name) {
+            assert!(text.contains(&format!("\n| {part} |")), "{part}");
+        }
+        for part in ["| rtt | tungstenite | 0.40 us | 0.25 | 0.50 | 0.75 | 1.00 |", "1234", "not run", "## Method"] {
+            assert!(text.contains(part), "{part}");
+        }
+        let shown = plots::BARS.iter().flat_map(|(.., workloads)| workloads.iter()).count();
+        assert_eq!(shown, options.workloads.len(), "each workload is in one plot");
+    }
+
+    #[test]
+    fn draws_the_plots() {
+        let options = Options::parse(&[]).unwrap();
+        let directory = std::env::temp_dir().join(format!("urlsession-bench-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let drawn = plots::draw(&directory, &options, &results(&options));
+        let files: Vec<_> = fs::read_dir(&directory).unwrap().map(|file| file.unwrap().path()).collect();
+        let drawings: Vec<String> = files.iter().map(|file| fs::read_to_string(file).unwrap()).collect();
+        if std::env::var_os("KEEP_PLOTS").is_none() {
+            fs::remove_dir_all(&directory).unwrap();
+        }
+        drawn.unwrap();
+        assert_eq!(drawings.len(), plots::BARS.len() + 1);
+        assert!(drawings.iter().all(|drawing| drawing.contains("urlsession") && drawing.ends_with("</svg>\n")));
+    }
+}

@@ -8,8 +8,8 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::Options;
 use super::figures::digits;
-use super::{Options, client_command};
 use crate::clients::Client;
 use crate::job::Job;
 use crate::process::Server;
@@ -114,7 +114,7 @@ fn difference(
     let (short, long) = lengths(workload).ok_or("this workload is not counted")?;
     let program = env::current_exe().map_err(|error| error.to_string())?;
     let total = |messages: u64| {
-        let mut command = client_command(Path::new(tool[0]));
+        let mut command = Command::new(tool[0]);
         command.args(&tool[1..]).arg(&program);
         command.args(["client", client.name, workload.name, &server.url(workload), &messages.to_string()]);
         let finished = server.run(command)?;
@@ -131,7 +131,7 @@ fn difference(
 /// Allocations for a message.
 pub fn allocations(server: &Server, client: &Client, workload: &Workload, counter: &Path) -> Result<f64, String> {
     let (_, count) = lengths(workload).ok_or("this workload is not counted")?;
-    let mut command = client_command(counter);
+    let mut command = Command::new(counter);
     command.args(["client", client.name, workload.name, &server.url(workload), &count.to_string()]);
     let report = server.run(command)?.report;
     Ok(report.allocations as f64 / report.messages.max(1) as f64)

@@ -10,8 +10,7 @@ mod plots;
 mod scale;
 mod timed;
 
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 pub use options::Options;
 
@@ -47,9 +46,4 @@ pub fn run(options: &Options) -> ExitCode {
         }
     }
     if failures == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-/// A client's process, to be given its arguments.
-fn client_command(program: &Path) -> Command {
-    Command::new(program)
 }

@@ -12,6 +12,9 @@ use crate::workload::Shape;
 /// What is above is cut: one bar must not hide the others.
 const HIGHEST: f64 = 4.;
 
+/// Room for the legend beside the groups, as a part of a group.
+const LEGEND: f64 = 1.5;
+
 /// The plots, and the workloads that each of them shows.
 pub const BARS: [(&str, &str, &[&str]); 3] = [
     (
@@ -61,7 +64,7 @@ fn bars(path: &Path, title: &str, options: &Options, rows: &[&Row]) -> Result<()
         .margin(10)
         .x_label_area_size(30)
         .y_label_area_size(40)
-        .build_cartesian_2d(0.0..rows.len() as f64, 0.0..HIGHEST)?;
+        .build_cartesian_2d(0.0..rows.len() as f64 + LEGEND, 0.0..HIGHEST)?;
     let name = |x: &f64| {
         // Labels stand in the middle of the groups.
         let group = x.floor();
@@ -71,7 +74,14 @@ fn bars(path: &Path, title: &str, options: &Options, rows: &[&Row]) -> Result<()
             String::new()
         }
     };
-    chart.configure_mesh().disable_x_mesh().x_labels(rows.len() * 2 + 1).x_label_formatter(&name).y_labels(9).draw()?;
+    chart
+        .configure_mesh()
+        .disable_x_mesh()
+        .max_light_lines(0)
+        .x_labels(rows.len() * 2 + 4)
+        .x_label_formatter(&name)
+        .y_labels(9)
+        .draw()?;
     let width = 0.8 / options.clients.len() as f64;
     for (index, client) in options.clients.iter().enumerate() {
         let colour = COLOURS[index % COLOURS.len()];
@@ -114,7 +124,7 @@ fn scale_line(path: &Path, results: &Results) -> Result<(), Box<dyn Error>> {
         .x_label_area_size(30)
         .y_label_area_size(40)
         .build_cartesian_2d((1.0..60_000.0).log_scale(), 0.0..highest * 1.2)?;
-    chart.configure_mesh().draw()?;
+    chart.configure_mesh().max_light_lines(0).x_label_formatter(&|x| format!("{x:.0}")).draw()?;
     for (index, client) in scale::clients().enumerate() {
         let colour = COLOURS[index];
         chart
@@ -122,7 +132,12 @@ fn scale_line(path: &Path, results: &Results) -> Result<(), Box<dyn Error>> {
             .label(client.name)
             .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 10, y + 5)], colour.filled()));
     }
-    chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.3)).draw()?;
+    chart
+        .configure_series_labels()
+        .position(SeriesLabelPosition::LowerRight)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .draw()?;
     area.present()?;
     Ok(())
 }

@@ -1,6 +1,8 @@
 //! The third part: how this crate's costs grow with what a session has to do.
 
-use super::client_command;
+use std::env;
+use std::process::Command;
+
 use super::figures::{digits, figure};
 use super::machine;
 use crate::clients::{CLIENTS, Client, Side};
@@ -40,7 +42,7 @@ pub fn run(server: &Server, quick: bool) -> Vec<Row> {
 }
 
 fn run_once(server: &Server, client: &Client, workload: &Workload, quick: bool) -> Option<Report> {
-    let mut command = client_command(&std::env::current_exe().ok()?);
+    let mut command = Command::new(env::current_exe().ok()?);
     let count = if quick { workload.quick_count() } else { workload.count };
     command.args(["client", client.name, workload.name, &server.url(workload), &count.to_string()]);
     let report = server.run(command).map(|finished| finished.report);
@@ -60,6 +62,7 @@ pub fn cell(workload: &Workload, report: Option<&Report>) -> String {
             digits(figure(workload, report)),
             digits(resident / connections as f64)
         ),
+        Shape::Backlog { .. } if report.messages == 0 => "nothing had to wait".to_owned(),
         Shape::Backlog { size } => format!(
             "{} B above the payload for a message, of {} that waited",
             digits(resident / report.messages.max(1) as f64 - size as f64),

@@ -1,7 +1,10 @@
 //! The first part: time and memory, every client in turns.
 
+use std::env;
+use std::process::Command;
+
+use super::Options;
 use super::figures::{Range, digits, figure};
-use super::{Options, client_command};
 use crate::clients::{Client, Side};
 use crate::meter::Report;
 use crate::process::Server;
@@ -19,6 +22,12 @@ pub struct Row {
 }
 
 impl Row {
+    /// Without reports.
+    pub fn new(workload: &'static Workload, clients: &[&Client]) -> Self {
+        let peers = clients.iter().map(|client| client.side == Side::Peer).collect();
+        Self { workload, reports: vec![Vec::new(); clients.len()], peers }
+    }
+
     /// The range of a client's figures.
     pub fn range(&self, client: usize) -> Option<Range> {
         Range::of(self.reports[client].iter().map(|report| figure(self.workload, report)))
@@ -40,12 +49,11 @@ impl Row {
 
 /// Runs the workloads and prints each row when it is done. Also returns how many runs failed.
 pub fn run(server: &Server, options: &Options) -> (Vec<Row>, usize) {
-    let peers: Vec<bool> = options.clients.iter().map(|client| client.side == Side::Peer).collect();
     let mut failures = 0;
     let mut rows = Vec::new();
     println!("{:<16}{}", "", options.clients.iter().map(|client| format!("{:>28}", client.name)).collect::<String>());
     for &workload in &options.workloads {
-        let mut row = Row { workload, reports: vec![Vec::new(); options.clients.len()], peers: peers.clone() };
+        let mut row = Row::new(workload, &options.clients);
         // In turns, so that whatever else the machine does hits everybody.
         for _ in 0..options.rounds {
             for (client, reports) in options.clients.iter().zip(&mut row.reports) {
@@ -71,7 +79,7 @@ pub fn run(server: &Server, options: &Options) -> (Vec<Row>, usize) {
 }
 
 fn run_once(server: &Server, client: &Client, workload: &Workload, quick: bool) -> Result<Report, String> {
-    let mut command = client_command(&std::env::current_exe().map_err(|error| error.to_string())?);
+    let mut command = Command::new(env::current_exe().map_err(|error| error.to_string())?);
     let count = if quick { workload.quick_count() } else { workload.count };
     command.args(["client", client.name, workload.name, &server.url(workload), &count.to_string()]);
     server.run(command).map(|finished| finished.report)
