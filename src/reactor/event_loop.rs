@@ -1,7 +1,7 @@
 //! The reactor thread: commands, readiness and deadlines of a session's sockets.
 
 use std::collections::VecDeque;
-use std::io::{self, Read};
+use std::io;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -16,6 +16,7 @@ use slab::Slab;
 use super::client::Client;
 use super::connection::After;
 use super::deadlines::Deadlines;
+use super::receive::{receive, receive_payload};
 use super::{Command, Cork, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::loader::{Action, Env, Loader};
@@ -85,6 +86,8 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         while let Some(timeout) = self.before_poll() {
             let polled = self.poll.poll(&mut events, timeout);
+            // Those that wait from now on are read in the next turn, behind the callbacks of this one.
+            let ready = self.ready.len();
             self.now = Instant::now();
             self.shared.inbox.lock().asleep = false;
             if let Err(error) = polled {
@@ -101,7 +104,7 @@ impl EventLoop {
                 }
             }
             self.run_commands();
-            self.run_ready();
+            self.run_ready(ready);
             self.run_timers();
             self.schedule_all();
             self.run_work();
@@ -291,11 +294,10 @@ impl EventLoop {
             };
             let result = match payload {
                 Some(mut payload) => {
-                    let result = receive(&socket, payload.space());
-                    let full = matches!(&result, Ok(count) if *count == payload.space().len());
-                    let count = result.as_ref().copied().unwrap_or(0);
+                    let result = receive_payload(&socket, &mut payload);
+                    let count = result.as_ref().map_or(0, |received| received.count);
                     after = Some(self.step(token, |loader, env| loader.payload_received(env, payload, count)));
-                    result.map(|_| full)
+                    result.map(|received| received.is_full)
                 }
                 None => {
                     let mut buffer = std::mem::take(&mut self.buffer);
@@ -342,8 +344,8 @@ impl EventLoop {
         }
     }
 
-    fn run_ready(&mut self) {
-        for _ in 0..self.ready.len() {
+    fn run_ready(&mut self, count: usize) {
+        for _ in 0..count {
             let Some(token) = self.ready.pop_front() else { return };
             if let Some(entry) = self.entries.get_mut(token) {
                 entry.queued = false;
@@ -472,17 +474,5 @@ impl EventLoop {
         self.schedule_all();
         self.run_work();
         self.shared.inbox.lock().waker = None;
-    }
-}
-
-/// One read. The end of the stream is an error, so that no count means two things.
-fn receive(mut socket: &TcpStream, into: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match socket.read(into) {
-            Ok(0) if !into.is_empty() => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(count) => return Ok(count.min(into.len())),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
     }
 }

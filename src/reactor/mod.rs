@@ -11,6 +11,7 @@ mod connection;
 mod deadlines;
 mod event_loop;
 mod random;
+mod receive;
 mod resolver;
 
 use std::io;

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use super::frame::{Header, Opcode, SERVER_HEADER};
-use super::payload::Payload;
+use super::payload::{Incomplete, Payload, PayloadBuffer};
 use super::utf8::Malformed;
 use super::violation::Violation;
 use crate::foundation::{CloseCode, Message};
@@ -86,27 +86,6 @@ enum Position {
 }
 
 const NEXT_FRAME: Position = Position::Header { bytes: [0; SERVER_HEADER], size: 0 };
-
-/// A message that has begun.
-struct Incomplete {
-    payload: Payload,
-    short_frames: u32,
-}
-
-/// A message that is being received, taken out of its [`Decoder`] to be read into.
-pub struct PayloadBuffer {
-    message: Incomplete,
-    is_last: bool,
-    rest: usize,
-}
-
-impl PayloadBuffer {
-    /// Room for the next bytes of the message: initialised, never empty, never beyond the end of the frame. It grows with
-    /// what has arrived: as much again, but 64 KiB at least and 1 MiB at most.
-    pub fn space(&mut self) -> &mut [u8] {
-        self.message.payload.room(self.rest, self.is_last)
-    }
-}
 
 impl Decoder {
     /// For a connection that has just been upgraded. Messages must be smaller than `maximum_message_size`; 0: no limit.
@@ -331,17 +310,6 @@ impl fmt::Debug for Decoder {
             .field("limit", &self.limit)
             .field("is_finished", &self.is_finished())
             .field("received", &self.message().map(|message| message.payload.len()))
-            .finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for PayloadBuffer {
-    /// Shows nothing of what the message says.
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("PayloadBuffer")
-            .field("received", &self.message.payload.len())
-            .field("rest", &self.rest)
             .finish_non_exhaustive()
     }
 }

@@ -31,9 +31,10 @@ mod supply;
 mod utf8;
 mod violation;
 
-pub use decoder::{Decoder, Incoming, PayloadBuffer};
+pub use decoder::{Decoder, Incoming};
 pub use frame::cut_reason;
 pub use outgoing::Outgoing;
 pub use output::Output;
+pub use payload::PayloadBuffer;
 pub use supply::Supply;
 pub use violation::{Violation, ViolationKind};

@@ -1,5 +1,8 @@
 //! The bytes of a message that is still arriving, in one piece of memory.
 
+use std::fmt;
+use std::mem::MaybeUninit;
+
 use super::utf8::{Malformed, whole_characters};
 use crate::foundation::Message;
 
@@ -57,6 +60,14 @@ impl Payload {
         self.bytes.get_mut(self.filled..end).unwrap_or_default()
     }
 
+    /// As [`room`](Self::room), but with whatever the memory holds.
+    fn vacancy(&mut self, rest: usize, is_last: bool) -> &mut [MaybeUninit<u8>] {
+        let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
+        self.reserve(room, rest, is_last);
+        self.bytes.truncate(self.filled);
+        self.bytes.spare_capacity_mut().get_mut(..room).unwrap_or_default()
+    }
+
     /// Takes over `count` bytes at the front of the room, or all that there is where that is less; tells how many.
     pub fn arrived(&mut self, count: usize) -> Result<usize, Malformed> {
         let count = count.min(self.bytes.len().saturating_sub(self.filled));
@@ -110,5 +121,92 @@ impl Payload {
     #[cfg(test)]
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
+    }
+}
+
+/// A message that has begun.
+pub struct Incomplete {
+    /// What has arrived of it.
+    pub payload: Payload,
+    /// How many short frames it had.
+    pub short_frames: u32,
+}
+
+/// A message that is being received, taken out of its [`Decoder`](super::Decoder) to be read into.
+pub struct PayloadBuffer {
+    pub(super) message: Incomplete,
+    pub(super) is_last: bool,
+    pub(super) rest: usize,
+}
+
+impl PayloadBuffer {
+    /// Room for the next bytes of the message: initialised, never empty, never beyond the end of the frame. It grows with
+    /// what has arrived: as much again, but 64 KiB at least and 1 MiB at most.
+    pub fn space(&mut self) -> &mut [u8] {
+        self.message.payload.room(self.rest, self.is_last)
+    }
+
+    /// The same room as it is. A message of a megabyte is spared its zeroes.
+    pub fn vacancy(&mut self) -> &mut [MaybeUninit<u8>] {
+        self.message.payload.vacancy(self.rest, self.is_last)
+    }
+
+    /// `count` bytes were written to the front of the [`vacancy`](Self::vacancy), to be told of by
+    /// [`payload_received`](super::Decoder::payload_received).
+    ///
+    /// # Safety
+    ///
+    /// That is so, and the vacancy had as many.
+    pub unsafe fn assume_written(&mut self, count: usize) {
+        let bytes = &mut self.message.payload.bytes;
+        // SAFETY: the caller's promise, for `vacancy` left the length at the front of what it lent.
+        unsafe { bytes.set_len(bytes.len() + count) };
+    }
+}
+
+impl fmt::Debug for PayloadBuffer {
+    /// Shows nothing of what the message says.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("PayloadBuffer")
+            .field("received", &self.message.payload.len())
+            .field("rest", &self.rest)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `bytes` as a message of one frame, `portion` bytes at a time, into memory as it is.
+    fn read(bytes: &[u8], is_text: bool, portion: usize) -> Result<Message, Malformed> {
+        let message = Incomplete { payload: Payload::new(is_text), short_frames: 0 };
+        let mut buffer = PayloadBuffer { message, is_last: true, rest: bytes.len() };
+        let mut left = bytes;
+        while !left.is_empty() {
+            let vacancy = buffer.vacancy();
+            assert!(!vacancy.is_empty() && vacancy.len() <= left.len().min(LARGEST_ROOM));
+            let count = portion.min(vacancy.len());
+            let (front, after) = left.split_at(count);
+            vacancy.iter_mut().zip(front).for_each(|(place, byte)| drop(place.write(*byte)));
+            // SAFETY: `count` bytes of the vacancy were written just now.
+            unsafe { buffer.assume_written(count) };
+            assert_eq!(buffer.message.payload.arrived(usize::MAX)?, count);
+            buffer.rest -= count;
+            left = after;
+        }
+        buffer.message.payload.finish()
+    }
+
+    #[test]
+    fn what_is_read_into_memory_as_it_is_is_the_message() {
+        let text = "äöü€🌍 and more ".repeat(20_000);
+        for portion in [1000, 4097, 65_536, usize::MAX] {
+            assert_eq!(read(text.as_bytes(), true, portion), Ok(Message::from(&text)));
+            assert_eq!(read(text.as_bytes(), false, portion), Ok(Message::from(text.as_bytes())));
+            let cut = &text.as_bytes()[1..];
+            assert_eq!(read(cut, true, portion), Err(Malformed));
+        }
     }
 }
