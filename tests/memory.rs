@@ -22,7 +22,7 @@ use urlsession::{
 };
 
 /// Bytes of the heap for one open `ws` task of many to one address, which waits for a message.
-const IDLE: usize = 1536;
+const IDLE: usize = 1024;
 
 /// Bytes of the heap for one queued message, above its payload.
 const QUEUED: usize = 64;
@@ -165,6 +165,7 @@ fn a_message_that_waits_to_be_sent() {
             });
         }
     };
+    let empty = IN_USE.load(Ordering::Relaxed);
     // These fill the kernel's memory, and the crate's begins to fill.
     send(MESSAGES);
     let before = IN_USE.load(Ordering::Relaxed);
@@ -173,8 +174,11 @@ fn a_message_that_waits_to_be_sent() {
     println!("{bytes} bytes for each message of {BYTES} bytes");
     assert!(bytes >= BYTES as f64, "{bytes}: the messages do not wait");
     assert!(bytes <= (BYTES + QUEUED) as f64, "{bytes} bytes for each message of {BYTES} bytes");
+    let full = IN_USE.load(Ordering::Relaxed) - empty;
     read.send(()).unwrap();
     end.recv_timeout(PATIENCE).expect("all messages leave");
+    let left = settled(empty, full / 20);
+    assert!(left <= full / 20, "{left} of {full} bytes are kept when all messages have left");
     session.invalidate_and_cancel();
     server.join().unwrap();
 }

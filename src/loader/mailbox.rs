@@ -18,6 +18,9 @@ const MESSAGE_OVERHEAD: usize = 64;
 /// How many receives are remembered that took a message which had been given back.
 const RETAKEN: usize = 64;
 
+/// Room for how many callbacks is kept.
+const PROMPT_KEPT: usize = 1024;
+
 /// How much is read ahead where a message may have any size.
 const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
 
@@ -100,7 +103,9 @@ impl Prompt {
 }
 
 /// How far the end has been told.
+#[derive(Default)]
 enum Telling {
+    #[default]
     /// There is no end, or it waits behind messages.
     NotYet,
     /// What failed before this step is told first, and nothing that failed since: a handler that asks again whenever it
@@ -121,10 +126,7 @@ enum Step {
 /// The mailbox of one task.
 pub struct Mailbox {
     prompt: VecDeque<Prompt>,
-    /// Pongs, each with the number of messages that came before it.
-    pongs: VecDeque<(u64, Callback)>,
-    /// What fails because of the end.
-    failures: VecDeque<Callback>,
+    seldom: Option<Box<Seldom>>,
     /// The end is known; it stands in `stream`, or is told.
     ended: bool,
     /// The server broke the protocol behind the messages in `stream`, and the road waits to hear that they are told.
@@ -135,15 +137,11 @@ pub struct Mailbox {
     taken: bool,
     /// Messages that nobody took are not wanted any more.
     discarding: bool,
-    /// Messages that a receive took and whose receiver was gone, by the number of that receive: first of all.
-    returned: BTreeMap<u64, Message>,
-    /// Receives that took such a message, with the number that it keeps its place by if it comes back again.
-    retaken: BTreeMap<u64, u64>,
     stream: VecDeque<Item>,
     /// How many messages came, and how many of them left `stream`.
     arrived: u64,
     departed: u64,
-    receives: VecDeque<Receive>,
+    receives: Receives,
     next_receive: u64,
     /// Memory that was emptied by a turn.
     spare: Spare,
@@ -152,37 +150,119 @@ pub struct Mailbox {
     read_ahead: usize,
     /// Reading was stopped because of `unread`.
     stopped: bool,
+}
+
+/// The receives that wait, first asked for first. Nearly always there is one, which needs no memory of its own.
+#[derive(Default)]
+struct Receives {
+    /// There is one where any waits.
+    first: Option<Receive>,
+    others: VecDeque<Receive>,
+}
+
+impl Receives {
+    fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn len(&self) -> usize {
+        usize::from(self.first.is_some()) + self.others.len()
+    }
+
+    fn push_back(&mut self, receive: Receive) {
+        match &self.first {
+            None => self.first = Some(receive),
+            Some(_) => self.others.push_back(receive),
+        }
+    }
+
+    fn push_front(&mut self, receive: Receive) {
+        if let Some(second) = self.first.replace(receive) {
+            self.others.push_front(second);
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Receive> {
+        std::mem::replace(&mut self.first, self.others.pop_front())
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Receive> {
+        if self.first.as_ref().is_some_and(|receive| receive.number == number) {
+            return self.pop_front();
+        }
+        let index = self.others.iter().position(|receive| receive.number == number)?;
+        self.others.remove(index)
+    }
+}
+
+/// What an open task has seldom, and an idle one never.
+#[derive(Default)]
+struct Seldom {
+    /// Pongs, each with the number of messages that came before it.
+    pongs: VecDeque<(u64, Callback)>,
+    /// What fails because of the end.
+    failures: VecDeque<Callback>,
+    /// Messages that a receive took and whose receiver was gone, by the number of that receive: first of all.
+    returned: BTreeMap<u64, Message>,
+    /// Receives that took such a message, with the number that it keeps its place by if it comes back again.
+    retaken: BTreeMap<u64, u64>,
     telling: Telling,
+}
+
+impl Seldom {
+    fn is_default(&self) -> bool {
+        self.pongs.is_empty()
+            && self.failures.is_empty()
+            && self.returned.is_empty()
+            && self.retaken.is_empty()
+            && matches!(self.telling, Telling::NotYet)
+    }
 }
 
 impl Default for Mailbox {
     fn default() -> Self {
         Self {
             prompt: VecDeque::new(),
-            pongs: VecDeque::new(),
-            failures: VecDeque::new(),
+            seldom: None,
             ended: false,
             fault: false,
             showed_end: false,
             taken: false,
             discarding: false,
-            returned: BTreeMap::new(),
-            retaken: BTreeMap::new(),
             stream: VecDeque::new(),
             arrived: 0,
             departed: 0,
-            receives: VecDeque::new(),
+            receives: Receives::default(),
             next_receive: 0,
             spare: Spare::default(),
             unread: 0,
             read_ahead: DEFAULT_READ_AHEAD,
             stopped: false,
-            telling: Telling::NotYet,
         }
     }
 }
 
 impl Mailbox {
+    fn seldom(&mut self) -> &mut Seldom {
+        self.seldom.get_or_insert_default()
+    }
+
+    fn telling(&self) -> &Telling {
+        self.seldom.as_ref().map_or(&Telling::NotYet, |seldom| &seldom.telling)
+    }
+
+    fn pongs(&self) -> usize {
+        self.seldom.as_ref().map_or(0, |seldom| seldom.pongs.len())
+    }
+
+    fn failures(&self) -> usize {
+        self.seldom.as_ref().map_or(0, |seldom| seldom.failures.len())
+    }
+
+    fn returned(&self) -> usize {
+        self.seldom.as_ref().map_or(0, |seldom| seldom.returned.len())
+    }
+
     /// Takes what happened.
     pub fn deliver(&mut self, event: Event) {
         match event {
@@ -224,23 +304,29 @@ impl Mailbox {
         let number = self.next_receive;
         self.next_receive += 1;
         let receive = Receive { number, handler: handler(number) };
-        let error = match &self.telling {
-            Telling::NotYet => {
-                self.receives.push_back(receive);
-                return number;
-            }
+        if let Some(receive) = self.after_end(receive) {
+            self.receives.push_back(receive);
+        }
+        number
+    }
+
+    /// A receive that is asked for when the end is being told fails with what later calls fail with.
+    fn after_end(&mut self, receive: Receive) -> Option<Receive> {
+        let error = match self.telling() {
+            Telling::NotYet => return Some(receive),
             Telling::Step { end, .. } => end.later.clone(),
             Telling::Told(error) => error.clone(),
         };
-        self.failures.push_back(Callback::Received(receive, Err(error)));
-        number
+        self.seldom().failures.push_back(Callback::Received(receive, Err(error)));
+        None
     }
 
     /// As [`receive`](Self::receive), for a receive that was asked for before all others that wait.
     pub fn receive_first(&mut self, handler: Completion<Message>) {
-        self.receive(|_| handler);
-        if let Telling::NotYet = self.telling {
-            self.receives.rotate_right(1);
+        let number = self.next_receive;
+        self.next_receive += 1;
+        if let Some(receive) = self.after_end(Receive { number, handler }) {
+            self.receives.push_front(receive);
         }
     }
 
@@ -251,16 +337,16 @@ impl Mailbox {
 
     /// A receive that nobody waits for any more is taken back, if it still waits. The caller drops it.
     pub fn withdraw_receive(&mut self, number: u64) -> Option<Receive> {
-        let index = self.receives.iter().position(|receive| receive.number == number)?;
-        self.receives.remove(index)
+        self.receives.remove(number)
     }
 
     /// Puts a message back in front of those that wait: whoever took it is gone. Once the end is told, nobody can take it.
     pub fn give_back(&mut self, receive: u64, message: Message) {
-        if matches!(self.telling, Telling::NotYet) && !self.discarding {
+        if matches!(self.telling(), Telling::NotYet) && !self.discarding {
             self.unread += message.len() + MESSAGE_OVERHEAD;
-            let place = self.retaken.remove(&receive).unwrap_or(receive);
-            self.returned.insert(place, message);
+            let seldom = self.seldom();
+            let place = seldom.retaken.remove(&receive).unwrap_or(receive);
+            seldom.returned.insert(place, message);
         }
     }
 
@@ -273,7 +359,7 @@ impl Mailbox {
         if let Some(pong) = self.pong() {
             return Some(pong);
         }
-        if let Telling::NotYet = self.telling {
+        if let Telling::NotYet = self.telling() {
             if self.fault && (self.receives.is_empty() || !self.has_message()) {
                 self.fault = false;
                 return Some(Callback::Fault);
@@ -282,7 +368,7 @@ impl Mailbox {
                 if self.receives.is_empty() {
                     return self.failure();
                 }
-                if let Some((place, message)) = self.returned.pop_first() {
+                if let Some((place, message)) = self.seldom.as_mut().and_then(|seldom| seldom.returned.pop_first()) {
                     self.retake(place);
                     return self.received(message);
                 }
@@ -311,8 +397,8 @@ impl Mailbox {
     pub fn next_batch(&mut self, batch: &mut VecDeque<Callback>, most: usize) {
         while batch.len() < most {
             let settled = !self.prompt.is_empty()
-                || !self.pongs.is_empty()
-                || (self.has_message() && !self.receives.is_empty() && matches!(self.telling, Telling::NotYet));
+                || self.pongs() > 0
+                || (self.has_message() && !self.receives.is_empty() && matches!(self.telling(), Telling::NotYet));
             if !settled && !batch.is_empty() {
                 return;
             }
@@ -334,8 +420,8 @@ impl Mailbox {
     /// Lends out the short messages that are next, for receives that are asked for one by one. Nothing where something else
     /// is to be told before them. They count as unread until they come back, or come back as taken.
     pub fn lend(&mut self) -> Option<Bundle> {
-        let plain = self.prompt.is_empty() && self.pongs.is_empty() && self.returned.is_empty();
-        if !plain || !self.receives.is_empty() || !matches!(self.telling, Telling::NotYet) {
+        let plain = self.prompt.is_empty() && self.pongs() == 0 && self.returned() == 0;
+        if !plain || !self.receives.is_empty() || !matches!(self.telling(), Telling::NotYet) {
             return None;
         }
         match self.stream.front_mut() {
@@ -390,10 +476,10 @@ impl Mailbox {
 
     /// Whether [`next`](Self::next) has something.
     pub fn has_next(&self) -> bool {
-        if !self.prompt.is_empty() || !self.pongs.is_empty() || !self.failures.is_empty() {
+        if !self.prompt.is_empty() || self.pongs() > 0 || self.failures() > 0 {
             return true;
         }
-        match self.telling {
+        match self.telling() {
             Telling::NotYet if self.has_message() => self.fault || !self.receives.is_empty(),
             Telling::NotYet => self.fault || !self.stream.is_empty(),
             Telling::Step { .. } => true,
@@ -405,23 +491,23 @@ impl Mailbox {
     pub fn waiting(&self) -> usize {
         let prompt = self.prompt.iter().map(Prompt::len).sum::<usize>();
         let in_stream = usize::try_from(self.arrived - self.departed).unwrap_or(usize::MAX);
-        let messages = self.returned.len() + in_stream + usize::from(self.ended);
-        let told = match self.telling {
+        let messages = self.returned() + in_stream + usize::from(self.ended);
+        let told = match self.telling() {
             Telling::NotYet => messages.min(self.receives.len() + usize::from(self.ended)),
             Telling::Step { .. } => 1,
             Telling::Told(_) => 0,
         };
-        prompt + self.pongs.len() + self.failures.len() + told
+        prompt + self.pongs() + self.failures() + told
     }
 
     /// Whether a handler was told of the end: the task reads `Completed`.
     pub fn is_ending(&self) -> bool {
-        self.showed_end || !matches!(self.telling, Telling::NotYet)
+        self.showed_end || !matches!(self.telling(), Telling::NotYet)
     }
 
     /// Whether `did_complete_with_error` has been given out.
     pub fn is_told(&self) -> bool {
-        matches!(self.telling, Telling::Told(_))
+        matches!(self.telling(), Telling::Told(_))
     }
 
     /// How much is read ahead: one message of the largest size, 1 MiB where there is no largest (0).
@@ -446,22 +532,29 @@ impl Mailbox {
 
     /// A message is next.
     fn has_message(&self) -> bool {
-        !self.returned.is_empty() || matches!(self.stream.front(), Some(Item::Message(_) | Item::Messages(_)))
+        self.returned() > 0 || matches!(self.stream.front(), Some(Item::Message(_) | Item::Messages(_)))
     }
 
     /// The result of a send or a ping. Those of one kind keep the order of their calls: behind the end, all wait there.
     fn answer(&mut self, callback: Callback) {
         if self.ended {
-            self.failures.push_back(callback);
+            self.seldom().failures.push_back(callback);
         } else if let Callback::Pong(..) = callback {
-            self.pongs.push_back((self.arrived, callback));
+            let place = self.arrived;
+            self.seldom().pongs.push_back((place, callback));
         } else {
             self.prompt.push_back(Prompt::One(callback));
         }
     }
 
     fn prompt(&mut self) -> Option<Callback> {
-        match self.prompt.pop_front()? {
+        let prompt = self.prompt.pop_front()?;
+        // Many tasks do nothing but wait once they are open; and what a million sends took is not kept.
+        let last = self.prompt.is_empty() && matches!(prompt, Prompt::One(Callback::Open(_)));
+        if last || (self.prompt.is_empty() && self.prompt.capacity() > PROMPT_KEPT) {
+            self.prompt = VecDeque::new();
+        }
+        match prompt {
             Prompt::One(callback) => Some(callback),
             Prompt::AllSent(mut sent) => {
                 let handler = sent.pop();
@@ -473,11 +566,13 @@ impl Mailbox {
 
     /// A pong is told behind the messages that came before it, but waits for none that nobody receives.
     fn pong(&mut self) -> Option<Callback> {
-        let (messages, _) = self.pongs.front()?;
+        let (messages, _) = self.seldom.as_ref()?.pongs.front()?;
         if *messages > self.departed && self.has_message() && !self.receives.is_empty() {
             return None;
         }
-        self.pongs.pop_front().map(|(_, pong)| pong)
+        let (_, pong) = self.seldom().pongs.pop_front()?;
+        self.seldom.take_if(|seldom| seldom.is_default());
+        Some(pong)
     }
 
     fn received(&mut self, message: Message) -> Option<Callback> {
@@ -489,41 +584,47 @@ impl Mailbox {
     /// The next receive takes a message that came back. Which of them are never given back is not known: the oldest are
     /// forgotten.
     fn retake(&mut self, place: u64) {
-        if let Some(receive) = self.receives.front() {
-            self.retaken.insert(receive.number, place);
+        let number = self.receives.first.as_ref().map(|receive| receive.number);
+        let retaken = &mut self.seldom().retaken;
+        if let Some(number) = number {
+            retaken.insert(number, place);
         }
-        if self.retaken.len() > RETAKEN {
-            self.retaken.pop_first();
+        if retaken.len() > RETAKEN {
+            retaken.pop_first();
         }
     }
 
     fn discard_unread(&mut self) {
         self.discarding = true;
-        self.returned.clear();
+        if let Some(seldom) = &mut self.seldom {
+            seldom.returned.clear();
+        }
         self.stream.retain(|item| !matches!(item, Item::Message(_) | Item::Messages(_)));
         self.departed = self.arrived;
         self.unread = 0;
     }
 
     fn failure(&mut self) -> Option<Callback> {
-        let failure = self.failures.pop_front();
+        let failure = self.seldom.as_mut().and_then(|seldom| seldom.failures.pop_front());
         self.showed_end |= failure.is_some();
         failure
     }
 
     /// Every message before the end is told: the receives that wait fail with what waited.
     fn begin_end(&mut self, end: Box<End>) {
-        for receive in std::mem::take(&mut self.receives) {
-            self.failures.push_back(Callback::Received(receive, Err(end.waiting.clone())));
-        }
-        self.telling = Telling::Step { step: Step::Close, end, due: None };
+        let Receives { first, others } = std::mem::take(&mut self.receives);
+        let failures = first.into_iter().chain(others);
+        let failures = failures.map(|receive| Callback::Received(receive, Err(end.waiting.clone())));
+        self.seldom().failures.extend(failures);
+        self.seldom().telling = Telling::Step { step: Step::Close, end, due: None };
     }
 
     /// The end of a task, a step at a time: what waits fails, the close, the metrics, the completion.
     fn tell_end(&mut self) -> Option<Callback> {
         loop {
-            let Telling::Step { step, end, due } = &mut self.telling else { return self.failure() };
-            let due = due.get_or_insert(self.failures.len());
+            let seldom = self.seldom.as_deref_mut()?;
+            let Telling::Step { step, end, due } = &mut seldom.telling else { return self.failure() };
+            let due = due.get_or_insert(seldom.failures.len());
             if *due > 0 {
                 *due -= 1;
                 return self.failure();
@@ -535,7 +636,7 @@ impl Mailbox {
                 }
                 Step::Complete => {
                     let (error, later) = (end.error.take(), end.later.clone());
-                    self.telling = Telling::Told(later);
+                    seldom.telling = Telling::Told(later);
                     return Some(Callback::Complete(error));
                 }
             };
@@ -547,7 +648,7 @@ impl Mailbox {
     }
 
     fn telling_step(&mut self, next: Step) {
-        if let Telling::Step { step, due, .. } = &mut self.telling {
+        if let Telling::Step { step, due, .. } = &mut self.seldom().telling {
             *step = next;
             *due = None;
         }

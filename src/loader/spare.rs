@@ -11,7 +11,7 @@ use crate::foundation::Bundle;
 const BUNDLES: usize = 4;
 
 /// How many lists of sends are kept, of some 40 KiB each.
-const LISTS: usize = 4;
+const LISTS: usize = 2;
 
 /// What a thread lends, and what a task has emptied since it last gave back.
 #[derive(Default)]

@@ -86,7 +86,7 @@ impl EventLoop {
         let mut events = Events::with_capacity(EVENTS);
         while let Some(timeout) = self.before_poll() {
             let polled = self.poll.poll(&mut events, timeout);
-            // Those that wait from now on are read in the next turn, behind the callbacks of this one.
+            // Those that wait from now on are read in the next turn; each behind the callbacks of what was read before.
             let ready = self.ready.len();
             self.now = Instant::now();
             self.shared.inbox.lock().asleep = false;
@@ -104,12 +104,20 @@ impl EventLoop {
                 }
             }
             self.run_commands();
-            self.run_ready(ready);
             self.run_timers();
-            self.schedule_all();
-            self.run_work();
+            self.run_callbacks();
+            if ready > 0 {
+                self.run_ready(ready);
+                self.run_callbacks();
+            }
             self.watch_cork();
         }
+    }
+
+    /// Callbacks of what happened are put on their queue, and run if that is an immediate one.
+    fn run_callbacks(&mut self) {
+        self.schedule_all();
+        self.run_work();
     }
 
     /// Puts on their queue the callbacks of the tasks that something happened to, with one wake-up for all.
@@ -471,8 +479,7 @@ impl EventLoop {
                 event_loop.pump(token);
             });
         }
-        self.schedule_all();
-        self.run_work();
+        self.run_callbacks();
         self.shared.inbox.lock().waker = None;
     }
 }

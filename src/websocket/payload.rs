@@ -189,7 +189,9 @@ mod tests {
             assert!(!vacancy.is_empty() && vacancy.len() <= left.len().min(LARGEST_ROOM));
             let count = portion.min(vacancy.len());
             let (front, after) = left.split_at(count);
-            vacancy.iter_mut().zip(front).for_each(|(place, byte)| drop(place.write(*byte)));
+            vacancy.iter_mut().zip(front).for_each(|(place, byte)| {
+                place.write(*byte);
+            });
             // SAFETY: `count` bytes of the vacancy were written just now.
             unsafe { buffer.assume_written(count) };
             assert_eq!(buffer.message.payload.arrived(usize::MAX)?, count);

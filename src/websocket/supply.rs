@@ -9,7 +9,7 @@ use super::output::Part;
 use crate::foundation::Random;
 
 /// How many buffers are kept for the next frames.
-const KEPT: usize = 5;
+const KEPT: usize = 4;
 
 /// One for each thread that sends. The queues of connections own no memory while they are empty; this lends it to them.
 pub struct Supply {
