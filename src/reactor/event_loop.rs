@@ -27,6 +27,9 @@ const RECEIVE_BUFFER: usize = 64 * 1024;
 /// How often one socket is read before the others have their turn.
 const READ_ROUNDS: usize = 16;
 
+/// After how many reads of one socket callbacks have their turn, where they run on the same processor.
+const YIELD: usize = 4;
+
 /// How many readiness events are taken at a time.
 const EVENTS: usize = 1024;
 
@@ -290,7 +293,7 @@ impl EventLoop {
             if !entry.readable {
                 return after;
             }
-            if round > 0 {
+            if round % YIELD == YIELD - 1 {
                 // Callbacks are behind: they come first, where they run on the same processor.
                 thread::yield_now();
             }
