@@ -1,11 +1,13 @@
 //! The processes of a comparison: the server on one core, a client on the other.
 
+use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::fail;
 use crate::meter::Report;
 use crate::tls::ROOT_VARIABLE;
 use crate::workload::{Security, Workload};
@@ -30,7 +32,7 @@ pub struct Finished {
 /// A server process; ends with the value.
 #[derive(Debug)]
 pub struct Server {
-    process: Child,
+    process: RefCell<Child>,
     ports: [u16; 3],
     root: String,
 }
@@ -40,11 +42,11 @@ impl Server {
     pub fn start() -> io::Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("server").stdout(Stdio::piped());
-        pin(&mut command, SERVER_CORE);
+        tie(&mut command, SERVER_CORE);
         let mut process = command.spawn()?;
         let output = process.stdout.take().ok_or_else(|| io::Error::other("the server has no output"))?;
         let mut lines = BufReader::new(output).lines();
-        let mut server = Self { process, ports: [0; 3], root: String::new() };
+        let mut server = Self { process: RefCell::new(process), ports: [0; 3], root: String::new() };
         for port in &mut server.ports {
             let line = lines.next().ok_or_else(|| io::Error::other("the server says nothing"))??;
             *port = line.rsplit(' ').next().and_then(|port| port.parse().ok()).unwrap_or_default();
@@ -67,7 +69,7 @@ impl Server {
     /// Runs a client to its end.
     pub fn run(&self, mut client: Command) -> Result<Finished, String> {
         client.env(ROOT_VARIABLE, &self.root).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        pin(&mut client, CLIENT_CORE);
+        tie(&mut client, CLIENT_CORE);
         let mut process = client.spawn().map_err(|error| format!("{client:?}: {error}"))?;
         let status = wait(&mut process).map_err(|error| error.to_string())?;
         let line = read(process.stdout.take())?;
@@ -77,6 +79,7 @@ impl Server {
                 Ok(report) => Ok(Finished { report, errors }),
                 Err(error) => Err(format!("{line}: {error}")),
             },
+            _ if matches!(self.process.borrow_mut().try_wait(), Ok(Some(_)) | Err(_)) => fail("the server is gone"),
             Some(status) => Err(format!("the client ended with {status}: {}", errors.trim())),
             None => Err(format!("the client was stuck for {} s: {}", LIMIT.as_secs(), errors.trim())),
         }
@@ -94,8 +97,9 @@ fn read(pipe: Option<impl Read>) -> Result<String, String> {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
+        let process = self.process.get_mut();
+        let _ = process.kill();
+        let _ = process.wait();
     }
 }
 
@@ -113,21 +117,22 @@ fn wait(process: &mut Child) -> io::Result<Option<std::process::ExitStatus>> {
     Ok(None)
 }
 
-/// Keeps a process on one core, where the machine has several.
-fn pin(command: &mut Command, core: usize) {
-    let cores = thread::available_parallelism().map_or(1, usize::from);
-    if cores < 2 {
-        return;
-    }
+/// Keeps a process on one core, where the machine has several, and ends it with this one, however that ends.
+fn tie(command: &mut Command, core: usize) {
+    let several = thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
     // SAFETY: all zeros is an empty set of cores.
     let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
     // SAFETY: the set has room for more cores than these.
     unsafe { libc::CPU_SET(core, &mut set) };
-    let pin = move || {
-        // SAFETY: `set` is a valid set for the kernel to read. Where this fails the process runs anywhere.
-        unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+    let tie = move || {
+        if several {
+            // SAFETY: `set` is a valid set for the kernel to read. Where this fails the process runs anywhere.
+            unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
+        }
+        // SAFETY: this only sets a number. Where it fails the process may outlive this one.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
         Ok(())
     };
-    // SAFETY: what runs between fork and exec is one system call.
-    unsafe { command.pre_exec(pin) };
+    // SAFETY: what runs between fork and exec is two system calls.
+    unsafe { command.pre_exec(tie) };
 }

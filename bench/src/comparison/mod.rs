@@ -39,7 +39,8 @@ pub fn run(options: &Options) -> ExitCode {
     if options.is_complete() {
         results.scale = scale::run(&server, options.quick);
     }
-    if options.write {
+    // Half a comparison is none.
+    if options.write && failures == 0 {
         match document::write(options, &results) {
             Ok(path) => println!("written: {}", path.display()),
             Err(error) => fail(format_args!("the document cannot be written: {error}")),

@@ -22,6 +22,9 @@ pub fn run(
     over: Sender<Report>,
 ) -> Report {
     while task.response().is_none() {
+        if let Some(error) = task.error() {
+            fail(error);
+        }
         thread::sleep(Duration::from_millis(10));
     }
     let before = resident();
