@@ -530,8 +530,8 @@ impl Mailbox {
         true
     }
 
-    /// A message is next.
-    fn has_message(&self) -> bool {
+    /// Whether a message is next.
+    pub fn has_message(&self) -> bool {
         self.returned() > 0 || matches!(self.stream.front(), Some(Item::Message(_) | Item::Messages(_)))
     }
 

@@ -89,9 +89,22 @@ const EVENTS_KEPT: usize = 16 * 1024;
 
 thread_local! {
     static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
-    /// The reactor whose connections gather what this thread sends, and since when; none: each send is written at once.
-    static CORK: Cell<(*const Shared, Option<Instant>)> = const { Cell::new((ptr::null(), None)) };
+    static CORK: Cell<Place> = const { Cell::new(NOWHERE) };
 }
+
+/// Where what a thread sends gathers.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// The reactor whose connections gather; null: each send is written at once.
+    shared: *const Shared,
+    since: Option<Instant>,
+    /// A connection has something to be written when the cork goes.
+    gathered: bool,
+    /// One callback runs, and no other is waiting: its first send has nobody to wait for.
+    alone: bool,
+}
+
+const NOWHERE: Place = Place { shared: ptr::null(), since: None, gathered: false, alone: false };
 
 /// Lends this thread's scratch; a thread that is ending gets one of its own.
 fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -213,7 +226,7 @@ impl Connection {
 
     /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
     fn write(&self, client: &dyn Client, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
-        let Some(now) = self.corked_since() else {
+        let Some(now) = self.corked_since().filter(|_| !Cork::is_first_of_one()) else {
             self.step(client, give);
             return;
         };
@@ -232,6 +245,7 @@ impl Connection {
             (newly_corked, tell(client, &mut state, scratch) | schedule)
         });
         if newly_corked && let Some(client) = client.to_arc() {
+            Cork::change(|place| place.gathered = true);
             self.shared.add_corked(client);
         }
         self.schedule(client, schedule);
@@ -240,8 +254,8 @@ impl Connection {
     /// Since when this thread runs callbacks, whose sends leave together, if it does. That is near enough to the time for
     /// what only waits to be written.
     fn corked_since(&self) -> Option<Instant> {
-        let (shared, since) = CORK.try_with(Cell::get).ok()?;
-        since.filter(|_| ptr::eq(shared, Arc::as_ptr(&self.shared)))
+        let place = CORK.try_with(Cell::get).ok()?;
+        place.since.filter(|_| ptr::eq(place.shared, Arc::as_ptr(&self.shared)))
     }
 
     /// A step of the road; then what it has to say is written and told.
@@ -290,8 +304,13 @@ impl Connection {
 
     /// What gathered under a cork is written.
     pub(super) fn uncork(&self, client: &dyn Client, now: Instant) {
-        self.state.lock().corked = false;
-        let (_, schedule) = self.step_at(client, now, |_, _| {});
+        let schedule = with_scratch(|scratch| {
+            let mut schedule = false;
+            let mut state = self.state.lock();
+            state.corked = false;
+            let mut state = self.flush(client, state, scratch, now, &mut schedule);
+            schedule | tell(client, &mut state, scratch)
+        });
         self.schedule(client, schedule);
     }
 
@@ -472,23 +491,54 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 pub struct Cork {
     shared: Arc<Shared>,
     since: Instant,
-    before: (*const Shared, Option<Instant>),
+    before: Place,
 }
 
 impl Cork {
     /// `now` is asked unless this is inside another cork.
     pub(super) fn new(shared: &Arc<Shared>, now: impl FnOnce() -> Instant) -> Self {
-        let before = CORK.try_with(Cell::get).unwrap_or((ptr::null(), None));
-        let within = before.1.filter(|_| ptr::eq(before.0, Arc::as_ptr(shared)));
+        let before = CORK.try_with(Cell::get).unwrap_or(NOWHERE);
+        let within = before.since.filter(|_| ptr::eq(before.shared, Arc::as_ptr(shared)));
         let since = within.unwrap_or_else(now);
-        let _ = CORK.try_with(|place| place.set((Arc::as_ptr(shared), Some(since))));
+        let place = Place { shared: Arc::as_ptr(shared), since: Some(since), ..NOWHERE };
+        let _ = CORK.try_with(|cork| cork.set(place));
         Self { shared: Arc::clone(shared), since, before }
+    }
+
+    /// Whether the next callback is the only one there is: the first that it sends is written at once, and only what it
+    /// sends behind that gathers.
+    pub fn set_alone(&self, alone: bool) {
+        Self::change(|place| place.alone = alone);
+    }
+
+    /// Whether something waits to be written.
+    pub fn has_gathered(&self) -> bool {
+        CORK.try_with(|cork| cork.get().gathered).unwrap_or(true)
+    }
+
+    fn is_first_of_one() -> bool {
+        let alone = CORK.try_with(|cork| cork.get().alone).unwrap_or(false);
+        if alone {
+            Self::change(|place| place.alone = false);
+        }
+        alone
+    }
+
+    fn change(change: impl FnOnce(&mut Place)) {
+        let _ = CORK.try_with(|cork| {
+            let mut place = cork.get();
+            change(&mut place);
+            cork.set(place);
+        });
     }
 }
 
 impl Drop for Cork {
     fn drop(&mut self) {
+        let gathered = self.has_gathered();
         let _ = CORK.try_with(|cork| cork.set(self.before));
-        self.shared.uncork(self.since);
+        if gathered {
+            self.shared.uncork(self.since);
+        }
     }
 }

@@ -34,6 +34,9 @@ use resolver::Resolver;
 /// The token of the waker; connections have the numbers of their slots.
 const WAKER: Token = Token(usize::MAX);
 
+/// How much room is kept for connections whose sends gather.
+const CORKED_KEPT: usize = 64;
+
 /// The name of the thread.
 const THREAD: &str = "urlsession-reactor";
 
@@ -185,9 +188,13 @@ impl Shared {
 
     /// Writes what gathered.
     fn uncork(&self, now: Instant) {
-        let corked = std::mem::take(&mut *self.corked.lock());
-        for client in corked {
+        let mut corked = std::mem::take(&mut *self.corked.lock());
+        for client in corked.drain(..) {
             client.connection().uncork(&*client, now);
+        }
+        let mut kept = self.corked.lock();
+        if kept.capacity() == 0 && corked.capacity() <= CORKED_KEPT {
+            *kept = corked;
         }
     }
 }

@@ -49,6 +49,16 @@ impl Drop for Place {
     }
 }
 
+/// What [`Turn::refill`] found.
+enum Refill {
+    Some,
+    /// One callback, with no message behind it.
+    One,
+    NoneButSends,
+    /// Nothing, and the task counts as not scheduled.
+    Over,
+}
+
 /// A turn under way.
 struct Turn<'a> {
     task: &'a TaskShared,
@@ -106,7 +116,7 @@ impl Turn<'_> {
     fn run(&mut self) -> LaneRun {
         let task = self.task;
         let mut ran = 0;
-        let mut cork = Some(task.session.reactor.cork());
+        let mut cork = task.session.reactor.cork();
         while ran < BATCH {
             // A callback that suspends its queue is the last for now.
             if ran > 0 && task.session.queue.is_suspended() {
@@ -122,19 +132,23 @@ impl Turn<'_> {
                 ran += 1;
                 continue;
             }
-            if self.batch.is_empty() && !self.refill(BATCH - ran) {
-                // What these callbacks sent is written now, and perhaps there is something to tell of that.
-                cork = None;
-                if task.disturbed.load(Ordering::Acquire) {
-                    continue;
-                }
-                break;
+            if let Some(callback) = self.batch.pop_front() {
+                task.in_hand.store(self.batch.len(), Ordering::Relaxed);
+                task.call(callback);
+                cork.set_alone(false);
+                ran += 1;
+                continue;
             }
-            let Some(callback) = self.batch.pop_front() else { continue };
-            cork.get_or_insert_with(|| task.session.reactor.cork());
-            task.in_hand.store(self.batch.len(), Ordering::Relaxed);
-            task.call(callback);
-            ran += 1;
+            match self.refill(BATCH - ran, cork.has_gathered()) {
+                Refill::Some => {}
+                Refill::One => cork.set_alone(true),
+                // What these callbacks sent is written now, and perhaps there is something to tell of that.
+                Refill::NoneButSends => {
+                    drop(cork);
+                    cork = task.session.reactor.cork();
+                }
+                Refill::Over => return LaneRun { ran, again: false },
+            }
         }
         drop(cork);
         LaneRun { ran, again: self.end() }
@@ -160,10 +174,12 @@ impl Turn<'_> {
         Some((handler, message))
     }
 
-    /// Takes callbacks, or messages that wait for the next receive, from the mailbox. Whether there are any.
-    fn refill(&mut self, most: usize) -> bool {
+    /// Takes callbacks, or messages that wait for the next receive, from the mailbox. Where there are none, and nothing was
+    /// `sent` that may bring some, the turn is over.
+    fn refill(&mut self, most: usize, sent: bool) -> Refill {
         let task = self.task;
-        let (read_on, found) = {
+        let mut spare = Spare::default();
+        let (read_on, refill) = {
             let mut desk = task.desk.lock();
             let asked = self.settle(&mut desk);
             self.sent = desk.mailbox.take_sent();
@@ -178,10 +194,21 @@ impl Turn<'_> {
             }
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             task.disturbed.store(false, Ordering::Relaxed);
-            (desk.mailbox.must_read_on(), self.sent.is_some() || !self.batch.is_empty())
+            let refill = match in_hand {
+                0 if sent => Refill::NoneButSends,
+                0 => {
+                    spare = std::mem::take(desk.mailbox.spare());
+                    desk.set_scheduled(false);
+                    Refill::Over
+                }
+                1 if self.hand.is_none() && self.sent.is_none() && !desk.mailbox.has_message() => Refill::One,
+                _ => Refill::Some,
+            };
+            (desk.mailbox.must_read_on(), refill)
         };
+        drop(spare);
         task.read_on_if(read_on);
-        found
+        refill
     }
 
     /// Gives the mailbox back what was taken out and not told, and the receive that it does not know of; whether there was
