@@ -260,24 +260,25 @@ impl EventLoop {
     fn finish_connect(&mut self, token: usize) {
         let Some(entry) = self.entries.get_mut(token) else { return };
         let Some(socket) = entry.connecting.take() else { return };
-        let failure = match socket.take_error() {
-            Ok(None) => match socket.peer_addr() {
-                Ok(remote) => {
-                    // Without it, a small message may wait for the answer to the one before.
-                    let _ = socket.set_nodelay(true);
-                    let local = socket.local_addr().ok();
-                    entry.client.connection().lock().socket = Some(Arc::new(socket));
-                    self.step(token, |loader, env| loader.connected(env, local, Some(remote)));
-                    return;
-                }
-                Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+        // Who has a peer is connected; only who has none is asked why.
+        let failure = match socket.peer_addr() {
+            Ok(remote) => {
+                // Without it, a small message may wait for the answer to the one before.
+                let _ = socket.set_nodelay(true);
+                let local = socket.local_addr().ok();
+                entry.client.connection().lock().socket = Some(Arc::new(socket));
+                self.step(token, |loader, env| loader.connected(env, local, Some(remote)));
+                return;
+            }
+            Err(error) => match socket.take_error() {
+                Ok(Some(failure)) => failure,
+                Ok(None) if error.kind() == io::ErrorKind::NotConnected => {
                     // Not yet; the kernel says so again.
                     entry.connecting = Some(socket);
                     return;
                 }
-                Err(error) => error,
+                Ok(None) | Err(_) => error,
             },
-            Ok(Some(error)) | Err(error) => error,
         };
         entry.readable = false;
         entry.read_closed = false;

@@ -49,6 +49,7 @@ impl Payload {
     }
 
     /// Room to read the next bytes into: initialised, and no more than `rest`, what is missing of the frame.
+    #[cfg(any(test, feature = "__internals"))]
     pub fn room(&mut self, rest: usize, is_last: bool) -> &mut [u8] {
         let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
         self.reserve(room, rest, is_last);
@@ -142,6 +143,7 @@ pub struct PayloadBuffer {
 impl PayloadBuffer {
     /// Room for the next bytes of the message: initialised, never empty, never beyond the end of the frame. It grows with
     /// what has arrived: as much again, but 64 KiB at least and 1 MiB at most.
+    #[cfg(any(test, feature = "__internals"))]
     pub fn space(&mut self) -> &mut [u8] {
         self.message.payload.room(self.rest, self.is_last)
     }
