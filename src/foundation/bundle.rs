@@ -1,7 +1,5 @@
 //! Short messages that came together, in one block of memory.
 
-use std::collections::VecDeque;
-
 use super::message::Message;
 
 /// A bundle is closed when it holds this many bytes.
@@ -14,8 +12,10 @@ const FULL: usize = 64 * 1024;
 #[derive(Clone, Debug, Default)]
 pub struct Bundle {
     bytes: Bytes,
-    /// Where each message ends that has not been taken.
-    ends: VecDeque<u32>,
+    /// Where each message ends.
+    ends: Vec<u32>,
+    /// How many of them were taken.
+    taken: usize,
     /// Where the first of them begins.
     start: usize,
 }
@@ -71,14 +71,15 @@ impl Bundle {
     #[inline]
     fn pushed(&mut self) -> bool {
         // Far less than what fits: a message that is pushed is shorter than a gibibyte, and only the last is behind `FULL`.
-        self.ends.push_back(u32::try_from(self.size()).unwrap_or(u32::MAX));
+        self.ends.push(u32::try_from(self.size()).unwrap_or(u32::MAX));
         true
     }
 
     /// Takes the first message.
     #[inline]
     pub fn pop(&mut self) -> Option<Message> {
-        let end = self.ends.pop_front()? as usize;
+        let end = *self.ends.get(self.taken)? as usize;
+        self.taken += 1;
         let start = std::mem::replace(&mut self.start, end);
         Some(match &self.bytes {
             Bytes::Data(bytes) => Message::Data(bytes.get(start..end).unwrap_or_default().to_vec()),
@@ -88,12 +89,12 @@ impl Bundle {
 
     /// How many messages are left.
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.ends.len() - self.taken
     }
 
     /// Whether no message is left.
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.len() == 0
     }
 
     /// The bytes of the messages that are left.
@@ -104,7 +105,7 @@ impl Bundle {
     /// Empties it, for its memory.
     pub fn clear(&mut self) {
         self.ends.clear();
-        self.start = 0;
+        (self.taken, self.start) = (0, 0);
         match &mut self.bytes {
             Bytes::Data(bytes) => bytes.clear(),
             Bytes::Text(bytes) => bytes.clear(),
@@ -125,7 +126,7 @@ impl Bundle {
             Bytes::Data(bytes) => Bytes::Data(bytes.clone()),
             Bytes::Text(bytes) => Bytes::Text(bytes.clone()),
         };
-        Some(Self { bytes, ends: self.ends.clone(), start: self.start })
+        Some(Self { bytes, ends: self.ends.clone(), taken: self.taken, start: self.start })
     }
 
     fn size(&self) -> usize {

@@ -18,13 +18,31 @@ use crate::loader::{Callback, SentBatch, Spare};
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;
 
+/// What a thread knows of the turn that it runs, the innermost.
+struct Here {
+    task: Cell<*const TaskShared>,
+    /// The receive that the task asked for and the mailbox does not know of.
+    kept: Cell<Option<Completion<Message>>>,
+    is_kept: Cell<bool>,
+}
+
 thread_local! {
-    /// The task whose turn runs on this thread, innermost.
-    static TASK: Cell<*const TaskShared> = const { Cell::new(ptr::null()) };
-    /// The receive that it asked for and the mailbox does not know of.
-    static KEPT: Cell<Option<Completion<Message>>> = const { Cell::new(None) };
+    static HERE: Here =
+        const { Here { task: Cell::new(ptr::null()), kept: Cell::new(None), is_kept: Cell::new(false) } };
     /// Room for the next turn on this thread.
     static ROOM: RefCell<VecDeque<Callback>> = const { RefCell::new(VecDeque::new()) };
+}
+
+impl Here {
+    fn keep(&self, handler: Completion<Message>) {
+        self.is_kept.set(true);
+        self.kept.set(Some(handler));
+    }
+
+    #[inline]
+    fn take(&self) -> Option<Completion<Message>> {
+        if self.is_kept.replace(false) { self.kept.take() } else { None }
+    }
 }
 
 /// While it lives, this thread runs a turn of one task.
@@ -35,17 +53,21 @@ struct Place {
 
 impl Place {
     fn new(task: &TaskShared) -> Self {
-        Self {
-            outer_task: TASK.try_with(|place| place.replace(task)).unwrap_or(ptr::null()),
-            outer_kept: KEPT.try_with(Cell::take).unwrap_or(None),
-        }
+        let before = HERE.try_with(|here| (here.task.replace(task), here.take()));
+        let (outer_task, outer_kept) = before.unwrap_or((ptr::null(), None));
+        Self { outer_task, outer_kept }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = TASK.try_with(|place| place.set(self.outer_task));
-        let _ = KEPT.try_with(|kept| kept.set(self.outer_kept.take()));
+        let _ = HERE.try_with(|here| {
+            here.task.set(self.outer_task);
+            drop(here.take());
+            if let Some(kept) = self.outer_kept.take() {
+                here.keep(kept);
+            }
+        });
     }
 }
 
@@ -76,26 +98,22 @@ struct Turn<'a> {
 impl TaskShared {
     /// Keeps a receive with the turn that runs on this thread, or gives it back: there is none of this task, or one is kept
     /// already, or others wait that were asked for earlier.
+    #[inline]
     pub(super) fn keep(&self, handler: Completion<Message>) -> Result<(), Completion<Message>> {
-        if !self.runs_here() || self.receives_wait.load(Ordering::Acquire) {
-            return Err(handler);
-        }
-        let earlier = self.take_kept();
-        if earlier.is_none() {
-            let _ = KEPT.try_with(|kept| kept.set(Some(handler)));
-            return Ok(());
-        }
-        let _ = KEPT.try_with(|kept| kept.set(earlier));
-        Err(handler)
+        let mut handler = Some(handler);
+        let _ = HERE.try_with(|here| {
+            let may =
+                ptr::eq(here.task.get(), self) && !here.is_kept.get() && !self.receives_wait.load(Ordering::Acquire);
+            if may && let Some(handler) = handler.take() {
+                here.keep(handler);
+            }
+        });
+        handler.map_or(Ok(()), Err)
     }
 
     /// The receive that is kept with the turn on this thread, if it is a turn of this task.
     pub(super) fn take_kept(&self) -> Option<Completion<Message>> {
-        if self.runs_here() { KEPT.try_with(Cell::take).unwrap_or(None) } else { None }
-    }
-
-    fn runs_here(&self) -> bool {
-        TASK.try_with(|task| ptr::eq(task.get(), self)).unwrap_or(false)
+        HERE.try_with(|here| if ptr::eq(here.task.get(), self) { here.take() } else { None }).unwrap_or(None)
     }
 
     /// Runs callbacks until there are no more, or others must have their turn.
@@ -127,9 +145,9 @@ impl Turn<'_> {
                 ran += 1;
                 continue;
             }
-            if let Some((handler, message)) = self.next_of_hand() {
-                guarded(|| handler.call(Ok(message)));
-                ran += 1;
+            let told = self.tell_hand(BATCH - ran);
+            if told > 0 {
+                ran += told;
                 continue;
             }
             if let Some(callback) = self.batch.pop_front() {
@@ -161,17 +179,25 @@ impl Turn<'_> {
         Some(handler)
     }
 
-    /// The next message of those that were lent, with the receive that the last callback asked for.
-    fn next_of_hand(&mut self) -> Option<(Completion<Message>, Message)> {
-        let hand = self.hand.as_mut().filter(|hand| !hand.is_empty())?;
-        if !self.batch.is_empty() || self.task.disturbed.load(Ordering::Acquire) {
-            return None;
+    /// Tells messages that were lent, up to `most`, as long as each handler asks for the next and nothing else happens; how
+    /// many were told.
+    fn tell_hand(&mut self, most: usize) -> usize {
+        let task = self.task;
+        let Some(hand) = self.hand.as_mut().filter(|_| self.batch.is_empty()) else { return 0 };
+        let mut told = 0;
+        while told < most
+            && !hand.is_empty()
+            && !task.disturbed.load(Ordering::Acquire)
+            && !(told > 0 && task.session.queue.is_suspended())
+            && let Some(handler) = task.take_kept()
+            && let Some(message) = hand.pop()
+        {
+            self.told_bytes += message.len();
+            told += 1;
+            guarded(|| handler.call(Ok(message)));
         }
-        let handler = self.task.take_kept()?;
-        let message = hand.pop()?;
-        self.told += 1;
-        self.told_bytes += message.len();
-        Some((handler, message))
+        self.told += told;
+        told
     }
 
     /// Takes callbacks, or messages that wait for the next receive, from the mailbox. Where there are none, and nothing was
