@@ -14,6 +14,9 @@ pub trait Client: Send + Sync {
     /// thread; calls no user code.
     fn deliver(&self, events: &mut Vec<Event>, spare: &mut Spare) -> Delivered;
 
+    /// Whether its callbacks run on the reactor thread.
+    fn runs_on_reactor(&self) -> bool;
+
     /// The task itself, to be kept; `None` when it is going.
     fn to_arc(&self) -> Option<Arc<dyn Client>>;
 

@@ -290,13 +290,14 @@ impl EventLoop {
     fn read(&mut self, token: usize) -> Option<After> {
         let mut after = None;
         for round in 0..READ_ROUNDS {
+            if round > 0 && round % YIELD == 0 {
+                // Callbacks are behind: they come first, where they run on the same processor.
+                self.schedule_all();
+                thread::yield_now();
+            }
             let entry = self.entries.get(token)?;
             if !entry.readable {
                 return after;
-            }
-            if round % YIELD == YIELD - 1 {
-                // Callbacks are behind: they come first, where they run on the same processor.
-                thread::yield_now();
             }
             let scheduled = self.scheduled.len();
             let (socket, payload) = {
@@ -324,8 +325,8 @@ impl EventLoop {
                 }
             };
             match result {
-                // There are callbacks to run, which need not wait for the rest.
-                Ok(true) if self.scheduled.len() != scheduled => break,
+                // This thread has callbacks to run, which need not wait for the rest.
+                Ok(true) if self.scheduled.len() != scheduled && self.runs_here(token) => break,
                 Ok(true) => {}
                 Ok(false) => {
                     let entry = self.entries.get_mut(token)?;
@@ -345,6 +346,10 @@ impl EventLoop {
             self.ready.push_back(token);
         }
         after
+    }
+
+    fn runs_here(&self, token: usize) -> bool {
+        self.entries.get(token).is_some_and(|entry| entry.client.runs_on_reactor())
     }
 
     fn read_failed(&mut self, token: usize, error: io::Error) -> Option<After> {

@@ -501,6 +501,10 @@ impl Client for TaskShared {
         Delivered { keep_reading: desk.mailbox.may_read_on(), schedule: desk.must_schedule() }
     }
 
+    fn runs_on_reactor(&self) -> bool {
+        self.session.queue.is_immediate()
+    }
+
     fn to_arc(&self) -> Option<Arc<dyn Client>> {
         self.myself.upgrade().map(|task| task as Arc<dyn Client>)
     }

@@ -41,7 +41,7 @@ impl Payload {
     /// Appends `arrived`. `rest`: what was missing of the frame before it; `is_last`: whether the message ends with the
     /// frame.
     pub fn append(&mut self, arrived: &[u8], rest: usize, is_last: bool) -> Result<(), Malformed> {
-        self.reserve(arrived.len(), rest, is_last);
+        self.reserve(arrived.len(), self.filled.saturating_add(arrived.len()), rest, is_last);
         self.bytes.truncate(self.filled);
         self.bytes.extend_from_slice(arrived);
         self.filled = self.bytes.len();
@@ -52,7 +52,7 @@ impl Payload {
     #[cfg(any(test, feature = "__internals"))]
     pub fn room(&mut self, rest: usize, is_last: bool) -> &mut [u8] {
         let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
-        self.reserve(room, rest, is_last);
+        self.reserve(room, self.filled, rest, is_last);
         // Zeroes are written once: what an earlier room offered and was not used is still there.
         let end = self.filled + room;
         if self.bytes.len() < end {
@@ -64,7 +64,7 @@ impl Payload {
     /// As [`room`](Self::room), but with whatever the memory holds.
     fn vacancy(&mut self, rest: usize, is_last: bool) -> &mut [MaybeUninit<u8>] {
         let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
-        self.reserve(room, rest, is_last);
+        self.reserve(room, self.filled, rest, is_last);
         self.bytes.truncate(self.filled);
         self.bytes.spare_capacity_mut().get_mut(..room).unwrap_or_default()
     }
@@ -102,14 +102,15 @@ impl Payload {
         Ok(())
     }
 
-    /// Makes sure of capacity for `needed` more bytes, `needed <= rest`.
-    fn reserve(&mut self, needed: usize, rest: usize, is_last: bool) {
+    /// Makes sure of capacity for `needed` more bytes, `needed <= rest`. `present`: what has arrived, with what is about to be
+    /// appended.
+    fn reserve(&mut self, needed: usize, present: usize, rest: usize, is_last: bool) {
         if self.bytes.capacity() - self.filled >= needed {
             return;
         }
         let ahead = if is_last {
             // Doubles until it reaches the end of the message, and then is exact.
-            self.filled.max(AHEAD).min(rest)
+            present.saturating_mul(2).saturating_sub(self.filled).max(AHEAD).min(rest)
         } else {
             // More frames will follow: doubles, so that many small ones cost linear time.
             self.filled.max(AHEAD.min(rest))
