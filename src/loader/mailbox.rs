@@ -397,7 +397,7 @@ impl Mailbox {
     pub fn next_batch(&mut self, batch: &mut VecDeque<Callback>, most: usize) {
         while batch.len() < most {
             let settled = !self.prompt.is_empty()
-                || self.pongs() > 0
+                || self.pong_is_due()
                 || (self.has_message() && !self.receives.is_empty() && matches!(self.telling(), Telling::NotYet));
             if !settled && !batch.is_empty() {
                 return;
@@ -573,6 +573,12 @@ impl Mailbox {
         let (_, pong) = self.seldom().pongs.pop_front()?;
         self.seldom.take_if(|seldom| seldom.is_default());
         Some(pong)
+    }
+
+    /// The next pong has no message before it, so that no receive can change its place any more.
+    fn pong_is_due(&self) -> bool {
+        let pong = self.seldom.as_ref().and_then(|seldom| seldom.pongs.front());
+        pong.is_some_and(|(messages, _)| *messages <= self.departed)
     }
 
     fn received(&mut self, message: Message) -> Option<Callback> {
