@@ -419,7 +419,8 @@ impl TaskShared {
         }
     }
 
-    /// The one place where what happened becomes a call of user code.
+    /// Where what happened becomes a call of user code. (The handlers that follow one another by the thousand, of messages
+    /// and of sends, are called by the turn itself.)
     pub(super) fn call(&self, callback: Callback) {
         match callback {
             Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..) => answer(callback),

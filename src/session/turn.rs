@@ -185,13 +185,12 @@ impl Turn<'_> {
         let task = self.task;
         let Some(hand) = self.hand.as_mut().filter(|_| self.batch.is_empty()) else { return 0 };
         let mut told = 0;
-        while told < most
-            && !hand.is_empty()
-            && !task.disturbed.load(Ordering::Acquire)
-            && !(told > 0 && task.session.queue.is_suspended())
-            && let Some(handler) = task.take_kept()
-            && let Some(message) = hand.pop()
-        {
+        while told < most && !hand.is_empty() && !task.disturbed.load(Ordering::Acquire) {
+            if told > 0 && task.session.queue.is_suspended() {
+                break;
+            }
+            let Some(handler) = task.take_kept() else { break };
+            let Some(message) = hand.pop() else { break };
             self.told_bytes += message.len();
             told += 1;
             guarded(|| handler.call(Ok(message)));
