@@ -145,9 +145,14 @@ pub mod internals {
     pub use crate::foundation::{Completion, Random};
     pub use crate::http::{BodyReader, HeadParser, upgrade};
     pub use crate::loader::{
-        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, client_config,
+        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, Timer, Timers,
+        client_config,
     };
-    pub use crate::websocket::{Decoder, Incoming, Outgoing, Supply, Violation, ViolationKind};
+    pub use crate::reactor::Deadlines;
+    pub use crate::websocket::{
+        Decoder, Incoming, Malformed, Outgoing, Supply, Violation, ViolationKind, extend_masked, whole_characters,
+        whole_text,
+    };
 }
 
 /// The program in the README compiles.

@@ -40,6 +40,7 @@ pub use output::Output;
 pub use sends::SentBatch;
 pub use spare::Spare;
 pub use timeline::Epoch;
+pub use timers::{Timer, Timers};
 pub use tls::client_config;
 
 use crate::foundation::{
@@ -55,7 +56,6 @@ use output::Raw;
 use pings::Pings;
 use sends::Sends;
 use timeline::{Mark, Timeline};
-use timers::{Timer, Timers};
 use tls::TlsStream;
 use upgrade::{Refused, Upgrading};
 

@@ -75,30 +75,36 @@ pub struct Timers {
 }
 
 impl Timers {
+    /// Starts, or starts again.
     pub fn start(&mut self, timer: Timer, now: Instant, delay: Duration) {
         self.set(timer, Clock::after(now, delay));
     }
 
+    /// A deadline is none any more.
     pub fn cancel(&mut self, timer: Timer) {
         self.set(timer, Clock::Off);
     }
 
+    /// There is no deadline any more.
     pub fn cancel_all(&mut self) {
         *self = Self::default();
     }
 
+    /// A clock stands still.
     pub fn stop(&mut self, timer: Timer, now: Instant) {
         if let Some(others) = &mut self.others {
             others[timer as usize].stop(now);
         }
     }
 
+    /// A clock that stood still runs on.
     pub fn go_on(&mut self, timer: Timer, now: Instant) {
         if let Some(others) = &mut self.others {
             others[timer as usize].go_on(now);
         }
     }
 
+    /// Whether its clock runs or stands still.
     pub fn is_on(&self, timer: Timer) -> bool {
         !self.clock(timer).is_off()
     }

@@ -5,18 +5,19 @@ use std::time::{Duration, Instant};
 
 /// A deadline that is no nearer than this is not kept for itself. Every open task has one, that of its resource, which is
 /// days away: all of them together are a moment at which to look through the connections.
-pub(super) const NEAR: Duration = Duration::from_secs(600);
+pub const NEAR: Duration = Duration::from_secs(600);
 
 /// The deadlines of one reactor. Each connection's owner knows its own.
-#[derive(Default)]
-pub(super) struct Deadlines {
+#[derive(Debug, Default)]
+pub struct Deadlines {
     near: BTreeSet<(Instant, usize)>,
     /// No deadline that is not among `near` passes before this.
     far: Option<Instant>,
 }
 
 impl Deadlines {
-    pub(super) fn insert(&mut self, now: Instant, deadline: Instant, token: usize) {
+    /// A deadline that a connection waits for from `now` on.
+    pub fn insert(&mut self, now: Instant, deadline: Instant, token: usize) {
         if deadline.saturating_duration_since(now) < NEAR {
             self.near.insert((deadline, token));
         } else if self.far.is_none_or(|far| deadline < far) {
@@ -25,23 +26,23 @@ impl Deadlines {
     }
 
     /// A deadline that nobody waits for any more. A far one is found out when it comes near.
-    pub(super) fn remove(&mut self, deadline: Instant, token: usize) {
+    pub fn remove(&mut self, deadline: Instant, token: usize) {
         self.near.remove(&(deadline, token));
     }
 
     /// When there is something to do.
-    pub(super) fn next(&self) -> Option<Instant> {
+    pub fn next(&self) -> Option<Instant> {
         self.near.first().map(|(deadline, _)| *deadline).into_iter().chain(self.far).min()
     }
 
     /// Whether the far ones have come near: all deadlines are to be [inserted](Self::insert) again. Afterwards that is not so
     /// for [`NEAR`], however many there are.
-    pub(super) fn take_far(&mut self, now: Instant) -> bool {
+    pub fn take_far(&mut self, now: Instant) -> bool {
         self.far.take_if(|far| *far <= now).is_some()
     }
 
     /// The connection whose deadline has passed first.
-    pub(super) fn pop(&mut self, now: Instant) -> Option<usize> {
+    pub fn pop(&mut self, now: Instant) -> Option<usize> {
         let (deadline, token) = self.near.first().copied()?;
         if deadline > now {
             return None;

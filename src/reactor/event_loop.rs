@@ -15,9 +15,8 @@ use slab::Slab;
 
 use super::client::Client;
 use super::connection::After;
-use super::deadlines::Deadlines;
 use super::receive::{receive, receive_payload};
-use super::{Command, Cork, Shared, WAKER};
+use super::{Command, Cork, Deadlines, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::loader::{Action, Env, Loader};
 

@@ -26,6 +26,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use client::{Client, Delivered, Work};
 pub use connection::{Connection, Cork};
+pub use deadlines::Deadlines;
 
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use event_loop::EventLoop;

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::frame::{Header, Opcode, SERVER_HEADER};
 use super::payload::{Incomplete, Payload, PayloadBuffer};
-use super::utf8::Malformed;
+use super::utf8::{Malformed, whole_text};
 use super::violation::Violation;
 use crate::foundation::{CloseCode, Message};
 
@@ -368,7 +368,7 @@ fn short_frame(input: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
 #[inline]
 fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
     let incoming = if opcode == Opcode::Text {
-        Incoming::Text(simdutf8::basic::from_utf8(payload).map_err(|_| not_text(Malformed))?)
+        Incoming::Text(whole_text(payload).map_err(not_text)?)
     } else {
         Incoming::Data(payload)
     };
@@ -387,7 +387,7 @@ fn close(payload: &[u8]) -> Result<Incoming<'static>, Violation> {
     if !code.may_be_received() {
         return Err(Violation::framing("the server sent a Close with a code that is not allowed there"));
     }
-    if simdutf8::basic::from_utf8(reason).is_err() {
+    if whole_text(reason).is_err() {
         return Err(Violation::text("the reason of the server's Close is not UTF-8"));
     }
     Ok(Incoming::Close { code: Some(code), reason: reason.to_vec() })

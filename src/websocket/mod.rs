@@ -38,3 +38,8 @@ pub use output::Output;
 pub use payload::PayloadBuffer;
 pub use supply::Supply;
 pub use violation::{Violation, ViolationKind};
+#[cfg(feature = "__internals")]
+pub use {
+    mask::extend_masked,
+    utf8::{Malformed, whole_characters, whole_text},
+};

@@ -1,11 +1,17 @@
 //! The check of text that arrives in pieces: RFC 6455 §8.1.
 #![forbid(unsafe_code)]
 
-use simdutf8::compat::from_utf8;
+use simdutf8::{basic, compat};
 
 /// The bytes are not the beginning of any UTF-8 text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
+
+/// The text of a frame that is a whole message.
+#[inline]
+pub fn whole_text(bytes: &[u8]) -> Result<&str, Malformed> {
+    basic::from_utf8(bytes).map_err(|_| Malformed)
+}
 
 /// How many bytes at the front of `bytes` are whole characters; `bytes` begins at the beginning of a character.
 ///
@@ -13,7 +19,7 @@ pub struct Malformed;
 /// bytes that come after. A sequence that no byte can mend is refused at the first byte that makes it so: F4 90 without
 /// waiting for the two bytes that F4 announces.
 pub fn whole_characters(bytes: &[u8]) -> Result<usize, Malformed> {
-    match from_utf8(bytes) {
+    match compat::from_utf8(bytes) {
         Ok(text) => Ok(text.len()),
         Err(error) if error.error_len().is_none() => Ok(error.valid_up_to()),
         Err(_) => Err(Malformed),
