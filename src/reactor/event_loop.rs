@@ -13,7 +13,7 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::client::Client;
+use super::client::{Client, Work};
 use super::connection::After;
 use super::receive::{receive, receive_payload};
 use super::{Command, Cork, Deadlines, Shared, WAKER};
@@ -53,6 +53,8 @@ pub(super) struct EventLoop {
     corked_since: Option<Instant>,
     /// Tasks whose callbacks are to be put on their queue, together.
     scheduled: Vec<Arc<dyn Client>>,
+    /// The callbacks of an immediate queue that run now.
+    work: Vec<Arc<dyn Work>>,
     /// The time of this turn of the loop: when the kernel's call returned.
     now: Instant,
 }
@@ -80,6 +82,7 @@ impl EventLoop {
             buffer: Vec::new(),
             corked_since: None,
             scheduled: Vec::new(),
+            work: Vec::new(),
             now: Instant::now(),
         }
     }
@@ -393,12 +396,13 @@ impl EventLoop {
     /// Callbacks of an immediate queue; what they send leaves together.
     fn run_work(&mut self) {
         for _ in 0..WORK_ROUNDS {
-            let work = std::mem::take(&mut self.shared.inbox.lock().work);
-            if work.is_empty() {
+            // An empty list goes in for the full one, and its memory back and forth.
+            std::mem::swap(&mut self.work, &mut self.shared.inbox.lock().work);
+            if self.work.is_empty() {
                 return;
             }
             let cork = Cork::new(&self.shared, || self.now);
-            for work in work {
+            for work in self.work.drain(..) {
                 work.run();
             }
             drop(cork);
