@@ -330,9 +330,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether a receive waits.
+    /// Whether a receive that is asked for now has its place behind others: one waits, or the end is being told, and all
+    /// fail in the order of their calls.
     pub fn has_receive(&self) -> bool {
-        !self.receives.is_empty()
+        !self.receives.is_empty() || !matches!(self.telling(), Telling::NotYet)
     }
 
     /// A receive that nobody waits for any more is taken back, if it still waits. The caller drops it.
@@ -410,10 +411,14 @@ impl Mailbox {
         }
     }
 
-    /// Puts back what was taken by [`next_batch`](Self::next_batch) and not told, in front of everything else.
+    /// Puts back what was taken by [`next_batch`](Self::next_batch) and not told, in front of everything else. Messages that
+    /// are not wanted any more are dropped, and their receives wait again.
     pub fn put_back(&mut self, batch: &mut VecDeque<Callback>) {
         while let Some(callback) = batch.pop_back() {
-            self.prompt.push_front(Prompt::One(callback));
+            match callback {
+                Callback::Received(receive, Ok(_)) if self.discarding => self.receives.push_front(receive),
+                callback => self.prompt.push_front(Prompt::One(callback)),
+            }
         }
     }
 
@@ -602,6 +607,16 @@ impl Mailbox {
         self.stream.retain(|item| !matches!(item, Item::Message(_) | Item::Messages(_)));
         self.departed = self.arrived;
         self.unread = 0;
+        // Those that a turn took and put back again.
+        let is_message = |prompt: &Prompt| matches!(prompt, Prompt::One(Callback::Received(_, Ok(_))));
+        if self.prompt.iter().any(is_message) {
+            for prompt in std::mem::take(&mut self.prompt).into_iter().rev() {
+                match prompt {
+                    Prompt::One(Callback::Received(receive, Ok(_))) => self.receives.push_front(receive),
+                    prompt => self.prompt.push_front(prompt),
+                }
+            }
+        }
     }
 
     fn failure(&mut self) -> Option<Callback> {

@@ -113,6 +113,7 @@ impl Turn<'_> {
                 break;
             }
             if let Some(handler) = self.next_sent() {
+                cork.get_or_insert_with(|| task.session.reactor.cork());
                 guarded(|| handler.call(Ok(())));
                 ran += 1;
                 continue;
@@ -122,7 +123,8 @@ impl Turn<'_> {
                 ran += 1;
                 continue;
             }
-            if self.batch.is_empty() && !self.refill(BATCH - ran) {
+            let is_stale = self.batch.is_empty() || task.discarded.load(Ordering::Acquire);
+            if is_stale && !self.refill(BATCH - ran) {
                 // What these callbacks sent is written now, and perhaps there is something to tell of that.
                 cork = None;
                 if task.disturbed.load(Ordering::Acquire) {
@@ -178,6 +180,7 @@ impl Turn<'_> {
             }
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             task.disturbed.store(false, Ordering::Relaxed);
+            task.discarded.store(false, Ordering::Relaxed);
             (desk.mailbox.must_read_on(), self.sent.is_some() || !self.batch.is_empty())
         };
         task.read_on_if(read_on);
@@ -190,16 +193,18 @@ impl Turn<'_> {
         if let Some(hand) = self.hand.take() {
             desk.mailbox.take_back(hand, self.told, self.told_bytes);
         }
+        (self.told, self.told_bytes) = (0, 0);
+        let kept = self.task.take_kept();
+        let asked = kept.is_some();
+        if let Some(handler) = kept {
+            desk.mailbox.receive_first(handler);
+        }
+        // Those in the batch were asked for earlier still.
         desk.mailbox.put_back(&mut self.batch);
         if let Some(sent) = self.sent.take() {
             desk.mailbox.put_back_sent(sent);
         }
-        (self.told, self.told_bytes) = (0, 0);
-        match self.task.take_kept() {
-            Some(handler) => desk.mailbox.receive_first(handler),
-            None => return false,
-        }
-        true
+        asked
     }
 
     /// The turn is over; whether there is more to run.
