@@ -18,8 +18,8 @@ const MESSAGE_OVERHEAD: usize = 64;
 /// How many receives are remembered that took a message which had been given back.
 const RETAKEN: usize = 64;
 
-/// Room for how many callbacks is kept.
-const PROMPT_KEPT: usize = 1024;
+/// Room for how many callbacks, and for how many messages, is kept.
+const PLACES_KEPT: usize = 1024;
 
 /// How much is read ahead where a message may have any size.
 const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
@@ -374,7 +374,9 @@ impl Mailbox {
                     return self.received(message);
                 }
             }
-            match self.stream.pop_front() {
+            let item = self.stream.pop_front();
+            give_memory_back(&mut self.stream);
+            match item {
                 Some(Item::Message(message)) => {
                     self.departed += 1;
                     return self.received(message);
@@ -459,6 +461,7 @@ impl Mailbox {
         let Some(Prompt::AllSent(sent)) = self.prompt.front_mut() else { return None };
         let sent = std::mem::take(sent);
         self.prompt.pop_front();
+        give_memory_back(&mut self.prompt);
         Some(sent)
     }
 
@@ -556,9 +559,10 @@ impl Mailbox {
         let prompt = self.prompt.pop_front()?;
         // Many tasks do nothing but wait once they are open; and what a million sends took is not kept.
         let last = self.prompt.is_empty() && matches!(prompt, Prompt::One(Callback::Open(_)));
-        if last || (self.prompt.is_empty() && self.prompt.capacity() > PROMPT_KEPT) {
+        if last {
             self.prompt = VecDeque::new();
         }
+        give_memory_back(&mut self.prompt);
         match prompt {
             Prompt::One(callback) => Some(callback),
             Prompt::AllSent(mut sent) => {
@@ -667,6 +671,13 @@ impl Mailbox {
             *step = next;
             *due = None;
         }
+    }
+}
+
+/// What a million callbacks took is not kept for the next few.
+fn give_memory_back<T>(emptied: &mut VecDeque<T>) {
+    if emptied.is_empty() && emptied.capacity() > PLACES_KEPT {
+        *emptied = VecDeque::new();
     }
 }
 
