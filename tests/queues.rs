@@ -478,6 +478,57 @@ fn a_callback_that_suspends_its_queue_is_the_last_for_now() {
 }
 
 #[test]
+fn a_cancel_inside_a_handler_drops_what_the_others_would_have_received() {
+    // The cancel comes within the batch, or while the queue keeps back what is left of it.
+    for suspends in [false, true] {
+        for kind in [OperationQueue::serial, OperationQueue::immediate] {
+            let (queue, server) = (kind(), EchoServer::start_with(b"", b"\x81\x01a\x81\x01b\x81\x01c"));
+            let (session, recorder, events) =
+                recorded_session_with(SessionConfiguration::default(), Some(queue.clone()));
+            let task = session.web_socket_task(server.url());
+            let (noting, cancelled, suspending) = (recorder.receiver("first"), task.clone(), queue.clone());
+            let asking = recorder.receiver("fourth");
+            task.receive(move |result| {
+                cancelled.receive(asking);
+                suspending.set_suspended(suspends);
+                if !suspends {
+                    cancelled.cancel();
+                }
+                noting(result);
+            });
+            for name in ["second", "third"] {
+                task.receive(recorder.receiver(name));
+            }
+            task.resume();
+            events.wait_for("first");
+            task.cancel();
+            queue.set_suspended(false);
+            let failed = ["second -999", "third -999", "fourth -999"];
+            events.expect(&[&["open None", "first string a"], &failed[..], &["complete -999"]].concat());
+            session.invalidate_and_cancel();
+            events.wait_for("invalid");
+        }
+    }
+}
+
+#[test]
+fn receives_that_fail_behind_the_end_keep_the_order_of_their_calls() {
+    let server = EchoServer::start();
+    let (session, recorder, events) = recorded_session_with(SessionConfiguration::default(), None);
+    let task = session.web_socket_task(server.url());
+    task.cancel();
+    events.wait_for("complete -999");
+    let (inside, first, second) = (task.clone(), recorder.receiver("first"), recorder.receiver("second"));
+    task.receive(move |_| {
+        inside.receive(first);
+        thread::spawn(move || inside.receive(second)).join().unwrap();
+    });
+    assert_eq!((events.next(), events.next()), ("first -999".to_owned(), "second -999".to_owned()));
+    session.invalidate_and_cancel();
+    events.wait_for("invalid");
+}
+
+#[test]
 fn a_queue_is_waited_for_with_the_callbacks_in_it() {
     let server = EchoServer::start();
     let queue = OperationQueue::serial();

@@ -18,8 +18,8 @@ const MESSAGE_OVERHEAD: usize = 64;
 /// How many receives are remembered that took a message which had been given back.
 const RETAKEN: usize = 64;
 
-/// Room for how many callbacks is kept.
-const PROMPT_KEPT: usize = 1024;
+/// Room for how many callbacks, and for how many messages, is kept.
+const PLACES_KEPT: usize = 1024;
 
 /// How much is read ahead where a message may have any size.
 const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
@@ -330,9 +330,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether a receive waits.
+    /// Whether a receive that is asked for now has its place behind others: one waits, or the end is being told, and all
+    /// fail in the order of their calls.
     pub fn has_receive(&self) -> bool {
-        !self.receives.is_empty()
+        !self.receives.is_empty() || !matches!(self.telling(), Telling::NotYet)
     }
 
     /// A receive that nobody waits for any more is taken back, if it still waits. The caller drops it.
@@ -373,7 +374,9 @@ impl Mailbox {
                     return self.received(message);
                 }
             }
-            match self.stream.pop_front() {
+            let item = self.stream.pop_front();
+            give_memory_back(&mut self.stream);
+            match item {
                 Some(Item::Message(message)) => {
                     self.departed += 1;
                     return self.received(message);
@@ -410,10 +413,14 @@ impl Mailbox {
         }
     }
 
-    /// Puts back what was taken by [`next_batch`](Self::next_batch) and not told, in front of everything else.
+    /// Puts back what was taken by [`next_batch`](Self::next_batch) and not told, in front of everything else. Messages that
+    /// are not wanted any more are dropped, and their receives wait again.
     pub fn put_back(&mut self, batch: &mut VecDeque<Callback>) {
         while let Some(callback) = batch.pop_back() {
-            self.prompt.push_front(Prompt::One(callback));
+            match callback {
+                Callback::Received(receive, Ok(_)) if self.discarding => self.receives.push_front(receive),
+                callback => self.prompt.push_front(Prompt::One(callback)),
+            }
         }
     }
 
@@ -454,6 +461,7 @@ impl Mailbox {
         let Some(Prompt::AllSent(sent)) = self.prompt.front_mut() else { return None };
         let sent = std::mem::take(sent);
         self.prompt.pop_front();
+        give_memory_back(&mut self.prompt);
         Some(sent)
     }
 
@@ -551,9 +559,10 @@ impl Mailbox {
         let prompt = self.prompt.pop_front()?;
         // Many tasks do nothing but wait once they are open; and what a million sends took is not kept.
         let last = self.prompt.is_empty() && matches!(prompt, Prompt::One(Callback::Open(_)));
-        if last || (self.prompt.is_empty() && self.prompt.capacity() > PROMPT_KEPT) {
+        if last {
             self.prompt = VecDeque::new();
         }
+        give_memory_back(&mut self.prompt);
         match prompt {
             Prompt::One(callback) => Some(callback),
             Prompt::AllSent(mut sent) => {
@@ -608,6 +617,16 @@ impl Mailbox {
         self.stream.retain(|item| !matches!(item, Item::Message(_) | Item::Messages(_)));
         self.departed = self.arrived;
         self.unread = 0;
+        // Those that a turn took and put back again.
+        let is_message = |prompt: &Prompt| matches!(prompt, Prompt::One(Callback::Received(_, Ok(_))));
+        if self.prompt.iter().any(is_message) {
+            for prompt in std::mem::take(&mut self.prompt).into_iter().rev() {
+                match prompt {
+                    Prompt::One(Callback::Received(receive, Ok(_))) => self.receives.push_front(receive),
+                    prompt => self.prompt.push_front(prompt),
+                }
+            }
+        }
     }
 
     fn failure(&mut self) -> Option<Callback> {
@@ -658,6 +677,13 @@ impl Mailbox {
             *step = next;
             *due = None;
         }
+    }
+}
+
+/// What a million callbacks took is not kept for the next few.
+fn give_memory_back<T>(emptied: &mut VecDeque<T>) {
+    if emptied.is_empty() && emptied.capacity() > PLACES_KEPT {
+        *emptied = VecDeque::new();
     }
 }
 

@@ -187,6 +187,8 @@ pub(super) struct TaskShared {
     pub(super) desk: Mutex<Desk>,
     /// Something happened that a turn which has taken messages out of the mailbox must know of.
     pub(super) disturbed: AtomicBool,
+    /// The task was cancelled: messages that a turn has taken out of the mailbox are not to be told any more.
+    pub(super) discarded: AtomicBool,
     /// Receives wait in the mailbox; one that is asked for now stands behind them.
     pub(super) receives_wait: AtomicBool,
     /// How many callbacks a turn has taken out of the mailbox and not begun.
@@ -297,6 +299,7 @@ impl TaskShared {
                 scheduled: false,
             }),
             disturbed: AtomicBool::new(false),
+            discarded: AtomicBool::new(false),
             receives_wait: AtomicBool::new(false),
             in_hand: AtomicUsize::new(0),
             myself: myself.clone(),
@@ -491,6 +494,7 @@ impl Client for TaskShared {
                 }
                 // Its callbacks run or are about to, and may take what is unread.
                 Event::UnreadDue if desk.scheduled => continue,
+                Event::DiscardUnread => self.discarded.store(true, Ordering::Release),
                 _ => {}
             }
             if !matches!(event, Event::Message(_) | Event::Messages(_)) {

@@ -150,7 +150,10 @@ impl Turn<'_> {
                 ran += told;
                 continue;
             }
-            if let Some(callback) = self.batch.pop_front() {
+            // Of a task that was cancelled, the mailbox decides again what is to be told.
+            if !task.discarded.load(Ordering::Acquire)
+                && let Some(callback) = self.batch.pop_front()
+            {
                 task.in_hand.store(self.batch.len(), Ordering::Relaxed);
                 task.call(callback);
                 cork.set_alone(false);
@@ -219,6 +222,7 @@ impl Turn<'_> {
             }
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             task.disturbed.store(false, Ordering::Relaxed);
+            task.discarded.store(false, Ordering::Relaxed);
             let refill = match in_hand {
                 0 if sent => Refill::NoneButSends,
                 0 => {
@@ -242,16 +246,18 @@ impl Turn<'_> {
         if let Some(hand) = self.hand.take() {
             desk.mailbox.take_back(hand, self.told, self.told_bytes);
         }
+        (self.told, self.told_bytes) = (0, 0);
+        let kept = self.task.take_kept();
+        let asked = kept.is_some();
+        if let Some(handler) = kept {
+            desk.mailbox.receive_first(handler);
+        }
+        // Those in the batch were asked for earlier still.
         desk.mailbox.put_back(&mut self.batch);
         if let Some(sent) = self.sent.take() {
             desk.mailbox.put_back_sent(sent);
         }
-        (self.told, self.told_bytes) = (0, 0);
-        match self.task.take_kept() {
-            Some(handler) => desk.mailbox.receive_first(handler),
-            None => return false,
-        }
-        true
+        asked
     }
 
     /// The turn is over; whether there is more to run.

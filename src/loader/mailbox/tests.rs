@@ -322,3 +322,30 @@ fn a_fault_comes_behind_the_messages_before_it_unless_nobody_receives_them() {
     desk.receive("r0");
     assert_eq!(desk.run()[0], "r0 one");
 }
+
+#[test]
+fn the_memory_of_a_long_line_goes_with_its_last_callback() {
+    use crate::loader::sends::Sends;
+
+    let mut desk = Desk::default();
+    for number in 0..5000 {
+        desk.sent(&number.to_string(), Ok(()));
+        desk.message("x");
+        desk.receive("y");
+    }
+    let (mut sends, mut spare, mut events) = (Sends::default(), Spare::default(), Vec::new());
+    for position in 1..=8 {
+        sends.framed(1, position, Completion::new(|_| ()), &mut spare);
+    }
+    sends.written(8, &mut events, &mut spare);
+    events.into_iter().for_each(|event| desk.mailbox.deliver(event));
+    // As a turn takes them: the last ones of the line together.
+    let mut batch = VecDeque::new();
+    while batch.len() < 5000 {
+        batch.extend(desk.mailbox.next());
+    }
+    assert_eq!(desk.mailbox.take_sent().map(|sent| sent.len()), Some(8));
+    assert!(desk.mailbox.prompt.capacity() <= PLACES_KEPT, "{}", desk.mailbox.prompt.capacity());
+    desk.run();
+    assert!(desk.mailbox.stream.capacity() <= PLACES_KEPT, "{}", desk.mailbox.stream.capacity());
+}
