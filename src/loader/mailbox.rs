@@ -330,9 +330,10 @@ impl Mailbox {
         }
     }
 
-    /// Whether a receive waits.
+    /// Whether a receive that is asked for now has its place here: others wait, or the end is told, and what fails of it keeps
+    /// the order of the calls.
     pub fn has_receive(&self) -> bool {
-        !self.receives.is_empty()
+        !self.receives.is_empty() || !matches!(self.telling(), Telling::NotYet)
     }
 
     /// A receive that nobody waits for any more is taken back, if it still waits. The caller drops it.
