@@ -125,7 +125,7 @@ fn once_the_end_is_told_receives_fail_in_the_order_of_the_calls_from_wherever_th
             Server::one(|mut peer| {
                 peer.open();
                 peer.close(1000, "");
-                peer.read_to_end();
+                peer.read_close();
             }),
         );
         let (flood, _events) = Flood::new(&server, &queue, 5);
@@ -329,7 +329,7 @@ fn what_callbacks_send_leaves_in_order_and_is_told_in_order() {
                     assert_eq!(peer.read_frame().payload, number.to_string().into_bytes());
                 }
                 peer.close(1000, "");
-                peer.read_to_end();
+                peer.read_close();
             }),
         );
         let (flood, _events) = Flood::new(&server, &queue, MESSAGES);
@@ -360,7 +360,7 @@ fn what_callbacks_send_leaves_in_order_and_is_told_in_order() {
 #[test]
 fn a_task_that_stops_receiving_in_a_flood_holds_the_server_back_and_loses_nothing() {
     // More than sockets on loopback hold.
-    const TOTAL: usize = 40_000;
+    const TOTAL: usize = 20_000;
     const AT: usize = 500;
     for kind in KINDS {
         let (stuck, is_stuck) = mpsc::channel();
@@ -383,7 +383,7 @@ fn a_task_that_stops_receiving_in_a_flood_holds_the_server_back_and_loses_nothin
                 }
             }
             let _ = stuck.send(false);
-            peer.read_to_end();
+            peer.read_close();
         });
         let queue = Queue::new(kind);
         let (flood, _events) = Flood::new(&server, &queue, TOTAL);
@@ -416,7 +416,9 @@ fn a_callback_may_send_and_wait_for_the_answer_in_the_middle_of_a_flood() {
         let server = Server::one(move |mut peer| {
             peer.open();
             peer.write(&(0..500).flat_map(|number| frames(number, &mut Dice(0), true)).collect::<Vec<_>>());
-            while let Ok(frame) = peer.try_read_frame() {
+            while let Ok(frame) = peer.try_read_frame()
+                && frame.opcode() != 8
+            {
                 heard.send(frame.payload).unwrap_or_default();
             }
         });
