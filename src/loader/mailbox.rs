@@ -21,6 +21,9 @@ const RETAKEN: usize = 64;
 /// Room for how many callbacks, and for how many messages, is kept.
 const PLACES_KEPT: usize = 1024;
 
+/// The number of receives that are never withdrawn and give nothing back.
+const FOR_GOOD: u64 = u64::MAX;
+
 /// How much is read ahead where a message may have any size.
 const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
 
@@ -67,7 +70,7 @@ impl fmt::Debug for Callback {
 
 /// A receive that waits for its message.
 pub struct Receive {
-    /// Counts the receives of a task.
+    /// Counts the receives of a task, but for those that nobody withdraws.
     pub number: u64,
     /// What the message goes to.
     pub handler: Completion<Message>,
@@ -299,7 +302,14 @@ impl Mailbox {
         }
     }
 
-    /// A receive waits for the next message; its number, which its handler may know.
+    /// A receive waits for the next message. Nobody withdraws it.
+    pub fn receive_for_good(&mut self, handler: Completion<Message>) {
+        if let Some(receive) = self.after_end(Receive { number: FOR_GOOD, handler }) {
+            self.receives.push_back(receive);
+        }
+    }
+
+    /// A receive waits for the next message; its number, which its handler may know. It may be withdrawn.
     pub fn receive(&mut self, handler: impl FnOnce(u64) -> Completion<Message>) -> u64 {
         let number = self.next_receive;
         self.next_receive += 1;
@@ -321,11 +331,9 @@ impl Mailbox {
         None
     }
 
-    /// As [`receive`](Self::receive), for a receive that was asked for before all others that wait.
+    /// As [`receive_for_good`](Self::receive_for_good), for a receive that was asked for before all others that wait.
     pub fn receive_first(&mut self, handler: Completion<Message>) {
-        let number = self.next_receive;
-        self.next_receive += 1;
-        if let Some(receive) = self.after_end(Receive { number, handler }) {
+        if let Some(receive) = self.after_end(Receive { number: FOR_GOOD, handler }) {
             self.receives.push_front(receive);
         }
     }
@@ -396,13 +404,16 @@ impl Mailbox {
 
     /// Moves callbacks into `batch`, up to `most`, as [`next`](Self::next) would give them one by one. What user code does
     /// meanwhile cannot change those, but for the first: where the end begins, or anything else that does depend on it,
-    /// the batch ends before that.
+    /// the batch ends before that. So it does before a receive that may be withdrawn.
     pub fn next_batch(&mut self, batch: &mut VecDeque<Callback>, most: usize) {
         while batch.len() < most {
             let settled = !self.prompt.is_empty()
                 || self.pong_is_due()
                 || (self.has_message() && !self.receives.is_empty() && matches!(self.telling(), Telling::NotYet));
             if !settled && !batch.is_empty() {
+                return;
+            }
+            if self.receives.first.as_ref().is_some_and(|receive| receive.number != FOR_GOOD) && !batch.is_empty() {
                 return;
             }
             let Some(callback) = self.next() else { return };
@@ -599,7 +610,8 @@ impl Mailbox {
     /// The next receive takes a message that came back. Which of them are never given back is not known: the oldest are
     /// forgotten.
     fn retake(&mut self, place: u64) {
-        let number = self.receives.first.as_ref().map(|receive| receive.number);
+        let first = self.receives.first.as_ref().filter(|receive| receive.number != FOR_GOOD);
+        let number = first.map(|receive| receive.number);
         let retaken = &mut self.seldom().retaken;
         if let Some(number) = number {
             retaken.insert(number, place);

@@ -11,7 +11,7 @@ use crate::foundation::{Completion, UrlError};
 const CHUNK: usize = 1024;
 
 /// How many sends are told of together, at least: fewer are not worth the memory that goes with them.
-const TOGETHER: usize = 8;
+pub(super) const TOGETHER: usize = 8;
 
 /// An entry of the line: a handler and 8 bytes, for there may be a million. What does not fit is kept aside, in [`Aside`].
 pub struct Send {

@@ -361,25 +361,29 @@ impl TaskShared {
     /// A receive waits for its message. Inside a callback of this task, the turn that runs it may keep it.
     pub(super) fn receive(&self, handler: Completion<Message>) {
         if let Err(handler) = self.keep(handler) {
-            self.receive_with(|_| handler);
+            self.put_receive(|mailbox| mailbox.receive_for_good(handler));
         }
     }
 
-    /// A receive waits; its number, which its handler may know.
+    /// A receive waits that may be withdrawn; its number, which its handler may know.
     pub(super) fn receive_with(&self, handler: impl FnOnce(u64) -> Completion<Message>) -> u64 {
+        self.put_receive(|mailbox| mailbox.receive(handler))
+    }
+
+    fn put_receive<R>(&self, put: impl FnOnce(&mut Mailbox) -> R) -> R {
         let earlier = self.take_kept();
-        let (number, schedule) = {
+        let (result, schedule) = {
             let mut desk = self.desk.lock();
             if let Some(earlier) = earlier {
                 desk.mailbox.receive_first(earlier);
             }
-            let number = desk.mailbox.receive(handler);
+            let result = put(&mut desk.mailbox);
             self.receives_wait.store(true, Ordering::Release);
             self.disturbed.store(true, Ordering::Release);
-            (number, desk.must_schedule())
+            (result, desk.must_schedule())
         };
         self.schedule_if(schedule);
-        number
+        result
     }
 
     /// A receive that nobody waits for any more leaves the line, if it still stands there.

@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod echo;
+pub mod flood;
 pub mod hooks;
 pub mod scene;
 pub mod tls;

@@ -1,5 +1,6 @@
 use std::sync::{Arc, Mutex};
 
+use super::super::sends::{Sends, TOGETHER};
 use super::*;
 use crate::foundation::{ErrorCode, ErrorStage};
 
@@ -20,11 +21,14 @@ impl Desk {
     }
 
     fn receive(&mut self, name: &str) -> u64 {
-        let handler = self.note(name, |message| match message {
-            Message::String(text) => text,
-            Message::Data(data) => format!("{} bytes", data.len()),
-        });
+        let handler = self.note(name, words);
         self.mailbox.receive(|_| handler)
+    }
+
+    /// A receive that stays.
+    fn ask(&mut self, name: &str) {
+        let handler = self.note(name, words);
+        self.mailbox.receive_for_good(handler);
     }
 
     fn message(&mut self, text: &str) {
@@ -53,31 +57,62 @@ impl Desk {
         self.mailbox.deliver(Event::End(Box::new(end)));
     }
 
+    /// Short messages that came together.
+    fn bundle(&mut self, texts: &[&str]) {
+        let mut bundle = Bundle::default();
+        assert!(texts.iter().all(|text| bundle.push_text(text)));
+        self.mailbox.deliver(Event::Messages(bundle));
+    }
+
+    /// Sends that were written together: `<name>0 ok` and so on.
+    fn all_sent(&mut self, name: &str) {
+        let (mut sends, mut events, mut spare) = (Sends::default(), Vec::new(), Spare::default());
+        for number in 0..TOGETHER {
+            sends.framed(1, number as u64, self.note(&format!("{name}{number}"), |()| "ok".to_owned()), &mut spare);
+        }
+        sends.written(TOGETHER as u64, &mut events, &mut spare);
+        assert!(matches!(events[..], [Event::AllSent(_)]), "{events:?}");
+        events.into_iter().for_each(|event| self.mailbox.deliver(event));
+    }
+
     /// One callback; whether there was one.
     fn run_one(&mut self) -> bool {
         let has_next = self.mailbox.has_next();
         let next = self.mailbox.next();
         assert_eq!(has_next, next.is_some(), "{next:?}");
-        let told = match next {
-            None => return false,
-            Some(Callback::Sent(handler, result)) => return done(handler, result),
-            Some(Callback::Pong(handler, result)) => return done(handler, result),
-            Some(Callback::Received(receive, result)) => return done(receive.handler, result),
-            Some(Callback::Informational(response)) => format!("informational {}", response.status_code()),
-            Some(Callback::Open(protocol)) => format!("open {protocol:?}"),
-            Some(Callback::Fault) => "fault".to_owned(),
-            Some(Callback::Close(code, _)) => format!("close {code}"),
-            Some(Callback::Metrics(_)) => "metrics".to_owned(),
-            Some(Callback::Complete(error)) => format!("complete {:?}", error.map(|error| error.raw_code())),
+        next.is_some_and(|next| self.tell(next))
+    }
+
+    fn tell(&mut self, callback: Callback) -> bool {
+        let told = match callback {
+            Callback::Sent(handler, result) | Callback::Pong(handler, result) => return done(handler, result),
+            Callback::Received(receive, result) => return done(receive.handler, result),
+            Callback::Informational(response) => format!("informational {}", response.status_code()),
+            Callback::Open(protocol) => format!("open {protocol:?}"),
+            Callback::Fault => "fault".to_owned(),
+            Callback::Close(code, _) => format!("close {code}"),
+            Callback::Metrics(_) => "metrics".to_owned(),
+            Callback::Complete(error) => format!("complete {:?}", error.map(|error| error.raw_code())),
         };
         self.log.lock().unwrap().push(told);
         true
     }
 
+    fn told(&self) -> Vec<String> {
+        std::mem::take(&mut self.log.lock().unwrap())
+    }
+
     /// Everything that can be told now.
     fn run(&mut self) -> Vec<String> {
         while self.run_one() {}
-        std::mem::take(&mut self.log.lock().unwrap())
+        self.told()
+    }
+}
+
+fn words(message: Message) -> String {
+    match message {
+        Message::String(text) => text,
+        Message::Data(data) => format!("{} bytes", data.len()),
     }
 }
 
@@ -91,6 +126,8 @@ fn error(code: ErrorCode) -> UrlError {
 }
 
 const END: [&str; 3] = ["close 1000", "metrics", "complete None"];
+
+mod turns;
 
 #[test]
 fn messages_then_failures_then_the_end() {

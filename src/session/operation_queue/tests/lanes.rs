@@ -131,3 +131,66 @@ fn the_last_handle_may_go_with_a_lane() {
     assert_eq!(take(&events, 5), [0, 1, 2, 3, 4]);
     eventually("nothing is left", || shared.upgrade().is_none());
 }
+
+#[test]
+fn threads_are_called_for_all_lanes_that_arrive_together() {
+    for (idle, by) in [(0, "lane"), (2, "lane"), (0, "operation"), (1, "operation")] {
+        let queue = OperationQueue::new();
+        queue.set_max_concurrent_operation_count(4);
+        let gates: Vec<_> = (0..idle).map(|_| Gate::in_queue(&queue)).collect();
+        gates.into_iter().for_each(Gate::open);
+        eventually("idle threads", || queue.shared().state.lock().threads.idle == idle);
+        // Each blocks: all run at once, or the last does not.
+        let together: Vec<_> = (0..4)
+            .map(|number| {
+                let (gate, callback) = Gate::new();
+                if number == 3 && by == "operation" {
+                    queue.add_operation(callback);
+                } else {
+                    let lane = TestLane::new(&queue, 1);
+                    {
+                        let mut state = lane.state.lock();
+                        state.callbacks.push_back(Box::new(callback));
+                        state.scheduled = true;
+                    }
+                    queue.schedule(lane, number < 3);
+                }
+                gate
+            })
+            .collect();
+        together.iter().for_each(Gate::wait);
+        together.into_iter().for_each(Gate::open);
+        queue.wait_until_all_operations_are_finished();
+    }
+}
+
+#[test]
+fn lanes_that_arrive_together_are_not_lost_on_a_suspended_queue_or_another_kind() {
+    let queues = [
+        OperationQueue::serial(),
+        OperationQueue::new(),
+        OperationQueue::immediate(),
+        OperationQueue::with_executor(|job| job()),
+        OperationQueue::with_executor(|job| drop(thread::spawn(job))),
+    ];
+    for queue in queues {
+        for suspended in [false, true] {
+            queue.set_suspended(suspended);
+            let (tell, events) = mpsc::channel();
+            for number in 0..10 {
+                let (lane, tell) = (TestLane::new(&queue, 1), tell.clone());
+                {
+                    let mut state = lane.state.lock();
+                    state.callbacks.push_back(Box::new(move || tell.send(number).unwrap()));
+                    state.scheduled = true;
+                }
+                queue.schedule(lane, number < 9);
+            }
+            queue.set_suspended(false);
+            let mut told = take(&events, 10);
+            told.sort_unstable();
+            assert_eq!(told, (0..10).collect::<Vec<_>>(), "{queue:?}");
+            queue.wait_until_all_operations_are_finished();
+        }
+    }
+}
