@@ -5,7 +5,7 @@
 ///
 /// Blocks of 64 bytes, which the compiler makes vectors of; then words; then bytes.
 pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: usize) {
-    if offset % 4 != 0 {
+    if !offset.is_multiple_of(4) {
         key.rotate_left(offset % 4);
     }
     let [a, b, c, d] = key;
