@@ -151,7 +151,7 @@ impl EventLoop {
         }
         inbox.asleep = true;
         drop(inbox);
-        let mut timeout = self.timers.next().map(|deadline| deadline.saturating_duration_since(self.now));
+        let mut timeout = self.timers.next().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         // Callbacks run or are about to: what they send may need this thread, if they block.
         let mut watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
         self.shared.watching.store(watching, Ordering::Release);
@@ -422,7 +422,9 @@ impl EventLoop {
         let now = Instant::now();
         if now.duration_since(*self.corked_since.get_or_insert(now)) >= CORK_DELAY {
             self.corked_since = None;
-            self.shared.uncork(now);
+            // It may hold the last of a task, whose delegate goes with it: what that throws ends here.
+            let shared = Arc::clone(&self.shared);
+            let _ = catch_unwind(AssertUnwindSafe(|| shared.uncork(now)));
         }
     }
 

@@ -210,7 +210,7 @@ pub fn finish(flood: Arc<Flood>, queue: &Queue, server: Server) {
     flood.task.receive(move |result| sender.send(result.unwrap()).unwrap());
     let mut last = None;
     queue.wait("last pong", || {
-        last = last.take().or(answered.try_recv().ok());
+        last = last.take().or_else(|| answered.try_recv().ok());
         last.is_some()
     });
     assert_eq!(last, Some("pong".into()));
@@ -219,12 +219,15 @@ pub fn finish(flood: Arc<Flood>, queue: &Queue, server: Server) {
     server.join();
 }
 
+/// Work for another thread, and whom to tell when it is done.
+type Errand = (Box<dyn FnOnce() + Send>, Sender<()>);
+
 /// Another thread that does what it is told and says when it is done.
-pub struct Other(Sender<(Box<dyn FnOnce() + Send>, Sender<()>)>);
+pub struct Other(Sender<Errand>);
 
 impl Other {
     pub fn new() -> Self {
-        let (sender, receiver) = mpsc::channel::<(Box<dyn FnOnce() + Send>, Sender<()>)>();
+        let (sender, receiver) = mpsc::channel::<Errand>();
         thread::spawn(move || {
             for (work, done) in receiver {
                 work();
