@@ -98,10 +98,10 @@ impl Flood {
 
     pub fn note(&self, number: usize, result: Result<Message, UrlError>) {
         let result = result.map(|message| number_of(&message)).map_err(|error| error.raw_code());
-        self.told.lock().unwrap().push((number, result));
         if result.is_err() {
             self.recorder.note(format!("fail {number}"));
         }
+        self.told.lock().unwrap().push((number, result));
     }
 
     /// The usual loop.
