@@ -372,7 +372,7 @@ fn a_task_that_stops_receiving_in_a_flood_holds_the_server_back_and_loses_nothin
             peer.open();
             peer.stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             let all: Vec<u8> = (0..TOTAL)
-                .flat_map(|number| frame(if number % 7 < 4 { 0x81 } else { 0x82 }, &message(number, 800)))
+                .flat_map(|number| frame(if number % 70 < 40 { 0x81 } else { 0x82 }, &message(number, 800)))
                 .collect();
             let (mut rest, mut patience) = (&all[..], 200);
             while !rest.is_empty() {
