@@ -166,9 +166,9 @@ fn nothing_is_told_that_no_receive_took_before_the_task_was_cancelled() {
                     let other = Arc::clone(other);
                     flood.ask(move |flood, number| {
                         if number == AT && inside {
-                            // One that waits, and others that come too late.
-                            flood.ask(|_, _| ());
-                            end(flood);
+                            // One that waits; others come too late.
+                            usual(flood, &other, end, inside);
+                            return end(flood);
                         } else if number == AT {
                             let flood = Arc::clone(flood);
                             other.run(move || end(&flood));
@@ -183,12 +183,11 @@ fn nothing_is_told_that_no_receive_took_before_the_task_was_cancelled() {
                 let told = flood.told.lock().unwrap().clone();
                 assert!(told[AT + 1..].iter().all(|(_, result)| *result == Err(-999)), "{context}: {told:?}");
                 flood.session.invalidate_and_cancel();
-                queue.wait("the session's end", || events.log().last().is_some_and(|last| last == "invalid None"));
+                queue.wait("the session's end", || events.log().iter().any(|event| event == "invalid None"));
                 let log = events.log();
                 let place = |what: &str| log.iter().position(|event| event.starts_with(what)).unwrap();
                 assert!(place(&format!("fail {}", AT + 1)) < place("complete"), "{context}: {log:?}");
                 assert_eq!(log.iter().filter(|event| event.starts_with("complete")).count(), 1, "{context}");
-                assert_eq!(log[log.len() - 1], "invalid None");
                 assert_eq!(log.iter().any(|event| event.starts_with("close 1001")), name == "cancel_with", "{context}");
                 server.join();
             }
@@ -277,8 +276,8 @@ fn callbacks_that_left_the_mailbox_count_until_they_ran() {
     for kind in ["serial", "concurrent", "executor"] {
         let (go, ready) = mpsc::channel();
         let own = Queue::new(if kind == "serial" { "default" } else { kind });
-        let (queue, server) = (own, flood(COUNT, true, 0, ready));
-        let (flood, events) = Flood::new(&server, &queue, COUNT);
+        let (queue, server) = (own, flood(COUNT + 1, true, 0, ready));
+        let (flood, events) = Flood::new(&server, &queue, COUNT + 1);
         flood.task.resume();
         events.wait_for("open");
         let operations = flood.session.delegate_queue();
@@ -288,6 +287,7 @@ fn callbacks_that_left_the_mailbox_count_until_they_ran() {
             // The first waits until all are there; then each counts itself and those behind it.
             let (all, all_are_there) = mpsc::channel::<()>();
             let all_are_there = Arc::new(Mutex::new(Some(all_are_there)));
+            let mut sends = Vec::new();
             for _ in 0..COUNT {
                 let (first, counts, operations) = (Arc::clone(&all_are_there), counts.clone(), operations.clone());
                 let count = move || {
@@ -299,8 +299,12 @@ fn callbacks_that_left_the_mailbox_count_until_they_ran() {
                 if what == "messages" {
                     flood.ask(move |_, _| count());
                 } else {
-                    flood.task.send("x", move |_| count());
+                    sends.push(count);
                 }
+            }
+            if what == "sends" {
+                // Under one cork, so that they are told of together.
+                flood.ask(|flood, _| sends.into_iter().for_each(|count| flood.task.send("x", move |_| count())));
             }
             let _ = go.send(());
             eventually(&format!("all {what} on {kind}"), || operations.operation_count() == COUNT);
@@ -368,7 +372,7 @@ fn a_task_that_stops_receiving_in_a_flood_holds_the_server_back_and_loses_nothin
             peer.open();
             peer.stream.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
             let all: Vec<u8> = (0..TOTAL)
-                .flat_map(|number| frame(if number % 7 < 4 { 0x81 } else { 0x82 }, &message(number, 800)))
+                .flat_map(|number| frame(if number % 70 < 40 { 0x81 } else { 0x82 }, &message(number, 800)))
                 .collect();
             let (mut rest, mut patience) = (&all[..], 200);
             while !rest.is_empty() {

@@ -98,10 +98,10 @@ impl Flood {
 
     pub fn note(&self, number: usize, result: Result<Message, UrlError>) {
         let result = result.map(|message| number_of(&message)).map_err(|error| error.raw_code());
-        self.told.lock().unwrap().push((number, result));
         if result.is_err() {
             self.recorder.note(format!("fail {number}"));
         }
+        self.told.lock().unwrap().push((number, result));
     }
 
     /// The usual loop.
@@ -142,7 +142,7 @@ pub fn number_of(received: &Message) -> usize {
         _ => panic!("{received:?}"),
     };
     let number = std::str::from_utf8(&bytes[..8]).unwrap().parse().unwrap();
-    assert!(message(number, bytes.len()) == bytes && is_text == (number % 7 < 4), "message {number} was damaged");
+    assert!(message(number, bytes.len()) == bytes && is_text == (number % 70 < 40), "message {number} was damaged");
     number
 }
 
@@ -155,7 +155,7 @@ pub fn frames(number: usize, dice: &mut Dice, plain: bool) -> Vec<u8> {
         _ => 60_000 + dice.below(100_000),
     };
     let payload = message(number, length as usize);
-    let opcode = if number % 7 < 4 { 1 } else { 2 };
+    let opcode = if number % 70 < 40 { 1 } else { 2 };
     if plain || dice.below(20) > 0 {
         return frame(0x80 | opcode, &payload);
     }
