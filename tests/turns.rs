@@ -146,7 +146,10 @@ fn once_the_end_is_told_receives_fail_in_the_order_of_the_calls_from_wherever_th
 }
 
 /// How a flood is brought to its end.
-const ENDS: [(&str, fn(&Flood)); 3] = [
+/// What ends a flood, in words and as a call.
+type End = (&'static str, fn(&Flood));
+
+const ENDS: [End; 3] = [
     ("cancel", |flood| flood.task.cancel()),
     ("cancel_with", |flood| flood.task.cancel_with(CloseCode::GOING_AWAY, None)),
     ("invalidate", |flood| flood.session.invalidate_and_cancel()),

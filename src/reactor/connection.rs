@@ -227,8 +227,9 @@ impl Connection {
     /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
     fn write(&self, client: &dyn Client, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
         let Some(now) = self.corked_since().filter(|_| !Cork::is_first_of_one()) else {
-            self.step(client, give);
-            return;
+            // Whoever sends from elsewhere does not wait for the callbacks that gather here.
+            let (_, schedule) = self.step_with(client, Instant::now(), true, give);
+            return self.schedule(client, schedule);
         };
         let (newly_corked, schedule) = with_scratch(|scratch| {
             let mut state = self.state.lock();
@@ -272,11 +273,22 @@ impl Connection {
         now: Instant,
         step: impl FnOnce(&mut Loader, &mut Env<'_>),
     ) -> (After, bool) {
+        self.step_with(client, now, false, step)
+    }
+
+    /// `urgent`: what there is to write is written under a cork, too.
+    fn step_with(
+        &self,
+        client: &dyn Client,
+        now: Instant,
+        urgent: bool,
+        step: impl FnOnce(&mut Loader, &mut Env<'_>),
+    ) -> (After, bool) {
         with_scratch(|scratch| {
             let mut state = self.state.lock();
             let mut schedule = false;
             step(&mut state.loader, &mut environment(scratch, now));
-            if !state.corked {
+            if urgent || !state.corked {
                 state = self.flush(client, state, scratch, now, &mut schedule);
             }
             schedule |= tell(client, &mut state, scratch);
