@@ -145,8 +145,7 @@ fn once_the_end_is_told_receives_fail_in_the_order_of_the_calls_from_wherever_th
     }
 }
 
-/// How a flood is brought to its end.
-/// What ends a flood, in words and as a call.
+/// How a flood is brought to its end, in words and as a call.
 type End = (&'static str, fn(&Flood));
 
 const ENDS: [End; 3] = [

@@ -81,15 +81,14 @@ impl Desk {
             }
             while let Some(callback) = batch.pop_front() {
                 ran += 1;
-                if self.asks(callback, again) {
-                    if std::mem::replace(&mut kept, true) {
-                        // The second goes to the mailbox, and the first before it.
-                        kept = false;
-                        let handler = self.note("r", words);
-                        self.mailbox.receive_first(handler);
-                        self.ask("r");
-                    }
+                if !self.asks(callback, again) || !std::mem::replace(&mut kept, true) {
+                    continue;
                 }
+                // The second goes to the mailbox, and the first before it.
+                kept = false;
+                let handler = self.note("r", words);
+                self.mailbox.receive_first(handler);
+                self.ask("r");
             }
             if let Some(mut lent) = lent {
                 let (mut told, mut bytes) = (0, 0);
