@@ -3,7 +3,7 @@
 //! Callbacks leave the mailbox in batches, one lock for many. A program that asks for the next message inside the handler
 //! of the last one, as nearly every program does, needs no lock at all: its receive is kept with the thread that runs the
 //! turn, and meets the next message that the mailbox lent. Whatever else happens to the task meanwhile
-//! ([`disturb`](super::task::Desk::disturb)) ends that, and the mailbox decides again.
+//! ([`TaskShared::disturbed`]) ends that, and the mailbox decides again.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
