@@ -22,7 +22,19 @@ pub trait Client: Send + Sync {
 
     /// Puts the task's callbacks on their queue. Called after a [`deliver`](Self::deliver) that asked for it, without
     /// any lock held. `more`: other tasks of the session follow at once, and the queue is woken for all with the last.
-    fn schedule(self: Arc<Self>, more: bool);
+    fn schedule(self: Arc<Self>, more: bool) -> Scheduled;
+}
+
+/// Where callbacks are to run.
+pub enum Scheduled {
+    /// They stand in their queue.
+    OnQueue {
+        /// That queue has one thread, which slept, was woken for them, and asks for the [`Helm`](super::Helm) when they
+        /// have run.
+        woke_only_thread: bool,
+    },
+    /// The reactor is to run them.
+    OnReactor(Arc<dyn Work>),
 }
 
 /// What becomes of events.

@@ -309,8 +309,7 @@ impl Connection {
 
     fn schedule(&self, client: &dyn Client, schedule: bool) {
         if schedule && let Some(client) = client.to_arc() {
-            self.shared.scheduled();
-            client.schedule(false);
+            super::event_loop::schedule(&self.shared, std::iter::once(client));
         }
     }
 

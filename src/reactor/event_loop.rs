@@ -13,8 +13,9 @@ use mio::net::TcpStream;
 use mio::{Events, Interest, Poll, Token};
 use slab::Slab;
 
-use super::client::{Client, Work};
+use super::client::{Client, Scheduled, Work};
 use super::connection::After;
+use super::helm::QUIET;
 use super::receive::{receive, receive_payload};
 use super::{Command, Cork, Deadlines, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
@@ -38,8 +39,14 @@ const CORK_DELAY: Duration = Duration::from_millis(2);
 /// How many tasks wait to be put on their queue before it is woken.
 const SCHEDULE_AT: usize = 32;
 
-/// How often work that wants more is run before sockets have their turn.
-const WORK_ROUNDS: usize = 64;
+/// How long until a deadline that need not be looked at closely.
+const FAR: Duration = Duration::from_secs(10);
+
+/// After how many turns that each found the queue's only thread asleep the loop is offered to it.
+const HOT: i32 = 16;
+
+/// How many turns more it takes when callbacks blocked the last time.
+const COOLED: i32 = 256;
 
 pub(super) struct EventLoop {
     poll: Poll,
@@ -50,13 +57,49 @@ pub(super) struct EventLoop {
     /// Sockets that have more to read after their turn.
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
+    events: Option<Events>,
     corked_since: Option<Instant>,
+    /// Connections were corked that this thread had no eye on.
+    unwatched: bool,
     /// Tasks whose callbacks are to be put on their queue, together.
     scheduled: Vec<Arc<dyn Client>>,
     /// The callbacks of an immediate queue that run now.
     work: Vec<Arc<dyn Work>>,
     /// The time of this turn of the loop: when the kernel's call returned.
     now: Instant,
+    /// The thread of the delegate queue runs this turn.
+    on_queue: bool,
+    told: Told,
+    /// The last turn that put callbacks on their queue, and how many did before it, one soon after the other, and each
+    /// woke the queue's only thread; less than 0: how many are to be passed over.
+    told_at: Instant,
+    hot: i32,
+}
+
+/// What a turn put on the delegate queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Told {
+    Nothing,
+    Callbacks,
+    /// The queue's only thread slept, and was woken.
+    Sleeper,
+}
+
+/// What comes after a turn of the loop.
+#[derive(Debug)]
+pub(super) enum Turn {
+    /// The next turn.
+    Idle,
+    /// On the thread of the delegate queue: there are callbacks to run. `more`: there is more to be read than one thread
+    /// should deal with.
+    Callbacks { more: bool },
+    /// On the thread of the delegate queue: this is not worth its while any more.
+    Leave,
+    /// On the reactor's thread: the callbacks [are to be put on their queue](EventLoop::take_scheduled), whose thread may
+    /// have the loop.
+    Offer,
+    /// There is nothing to do, and never will be.
+    Over,
 }
 
 struct Entry {
@@ -80,43 +123,113 @@ impl EventLoop {
             timers: Deadlines::default(),
             ready: VecDeque::new(),
             buffer: Vec::new(),
+            events: None,
             corked_since: None,
+            unwatched: false,
             scheduled: Vec::new(),
             work: Vec::new(),
             now: Instant::now(),
+            on_queue: false,
+            told: Told::Nothing,
+            told_at: Instant::now(),
+            hot: 0,
         }
     }
 
-    pub(super) fn run(mut self) {
-        let mut events = Events::with_capacity(EVENTS);
-        while let Some(timeout) = self.before_poll() {
-            let polled = self.poll.poll(&mut events, timeout);
-            // Those that wait from now on are read in the next turn; each behind the callbacks of what was read before.
-            let ready = self.ready.len();
-            self.now = Instant::now();
-            self.shared.inbox.lock().asleep = false;
-            if let Err(error) = polled {
-                if error.kind() == io::ErrorKind::Interrupted {
-                    continue;
+    /// One turn: sleeps until there is something to do, and does it.
+    pub(super) fn turn(&mut self, on_queue: bool) -> Turn {
+        self.on_queue = on_queue;
+        self.told = Told::Nothing;
+        let timeout = match self.before_poll() {
+            Ok(timeout) => timeout,
+            Err(turn) => return turn,
+        };
+        let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
+        let polled = self.poll.poll(&mut events, timeout);
+        // Those that wait from now on are read in the next turn; each behind the callbacks of what was read before.
+        let ready = self.ready.len();
+        self.now = Instant::now();
+        let commands = {
+            let mut inbox = self.shared.inbox.lock();
+            inbox.asleep = false;
+            self.unwatched |= std::mem::take(&mut inbox.unwatched);
+            self.work.append(&mut inbox.work);
+            std::mem::take(&mut inbox.commands)
+        };
+        match polled {
+            Ok(()) => {
+                for event in &events {
+                    if event.token() != WAKER {
+                        let read_closed = event.is_read_closed() || event.is_error();
+                        let readable = event.is_readable() || read_closed;
+                        let writable = event.is_writable() || event.is_error();
+                        self.socket_event(event.token().0, readable, read_closed, writable);
+                    }
                 }
-                return self.fail_all(&error);
             }
-            for event in &events {
-                if event.token() != WAKER {
-                    let read_closed = event.is_read_closed() || event.is_error();
-                    let readable = event.is_readable() || read_closed;
-                    self.socket_event(event.token().0, readable, read_closed, event.is_writable() || event.is_error());
-                }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                self.run_commands(commands);
+                self.fail_all(&error);
+                return Turn::Over;
             }
-            self.run_commands();
-            self.run_timers();
-            self.run_callbacks();
-            if ready > 0 {
-                self.run_ready(ready);
-                self.run_callbacks();
-            }
-            self.watch_cork();
         }
+        self.events = Some(events);
+        self.run_commands(commands);
+        self.run_timers();
+        if ready == 0 && self.may_offer() {
+            return Turn::Offer;
+        }
+        self.run_callbacks();
+        if ready > 0 {
+            // Callbacks may have taken their time.
+            self.now = Instant::now();
+            self.run_ready(ready);
+            self.run_callbacks();
+        }
+        if on_queue {
+            return self.after_turn_on_queue();
+        }
+        self.note_heat();
+        self.watch_cork();
+        Turn::Idle
+    }
+
+    fn after_turn_on_queue(&mut self) -> Turn {
+        let more = !self.ready.is_empty();
+        if self.told != Told::Nothing {
+            self.told_at = self.now;
+            return Turn::Callbacks { more };
+        }
+        if more || self.now.duration_since(self.told_at) >= QUIET { Turn::Leave } else { Turn::Idle }
+    }
+
+    /// Whether the callbacks of this turn wake a thread that may have the loop as well.
+    fn may_offer(&self) -> bool {
+        self.hot >= HOT && !self.on_queue && !self.scheduled.is_empty() && self.ready.is_empty()
+    }
+
+    /// Whether the queue's only thread keeps up with what comes, and it comes fast.
+    fn note_heat(&mut self) {
+        if self.told == Told::Nothing {
+            return;
+        }
+        let soon = self.now.duration_since(std::mem::replace(&mut self.told_at, self.now)) < QUIET;
+        self.hot = match self.told {
+            Told::Sleeper if soon && self.ready.is_empty() => self.hot.saturating_add(1).min(HOT),
+            _ => self.hot.min(0),
+        };
+    }
+
+    /// The tasks whose callbacks are to be put on their queue.
+    pub(super) fn take_scheduled(&mut self) -> Vec<Arc<dyn Client>> {
+        self.told_at = self.now;
+        std::mem::take(&mut self.scheduled)
+    }
+
+    /// The reactor's thread has the loop again. `blocked`: because callbacks blocked.
+    pub(super) fn taken_back(&mut self, blocked: bool) {
+        self.hot = if blocked { -COOLED } else { 0 };
     }
 
     /// Callbacks of what happened are put on their queue, and run if that is an immediate one.
@@ -125,49 +238,71 @@ impl EventLoop {
         self.run_work();
     }
 
-    /// Puts on their queue the callbacks of the tasks that something happened to, with one wake-up for all.
+    /// Puts on their queue the callbacks of the tasks that something happened to, with one wake-up for all. Those of an
+    /// immediate queue are work for this thread.
     fn schedule_all(&mut self) {
         if self.scheduled.is_empty() {
             return;
         }
-        self.shared.scheduled();
-        let mut left = self.scheduled.len();
-        for client in self.scheduled.drain(..) {
-            left -= 1;
-            client.schedule(left > 0);
+        if self.scheduled.first().is_some_and(|client| client.runs_on_reactor()) {
+            for client in self.scheduled.drain(..) {
+                if let Scheduled::OnReactor(work) = client.schedule(false) {
+                    self.work.push(work);
+                }
+            }
+            return;
         }
+        let told = schedule(&self.shared, self.scheduled.drain(..));
+        self.told = self.told.max(told);
     }
 
-    /// Until when to sleep; `None`: there is nothing to do, and never will be.
-    fn before_poll(&mut self) -> Option<Option<Duration>> {
-        let mut inbox = self.shared.inbox.lock();
-        let busy = !inbox.commands.is_empty() || !inbox.work.is_empty() || !self.ready.is_empty();
-        if inbox.retired && !busy && self.entries.is_empty() {
-            inbox.waker = None;
-            return None;
+    /// Until when to sleep; or there is nothing to do here, for now or for ever.
+    fn before_poll(&mut self) -> Result<Option<Duration>, Turn> {
+        {
+            let mut inbox = self.shared.inbox.lock();
+            if inbox.retired && self.on_queue {
+                return Err(Turn::Leave);
+            }
+            let idle = inbox.commands.is_empty() && inbox.work.is_empty() && self.ready.is_empty();
+            if inbox.retired && idle && self.entries.is_empty() {
+                inbox.waker = None;
+                return Err(Turn::Over);
+            }
+            if !idle {
+                return Ok(Some(Duration::ZERO));
+            }
+            inbox.asleep = true;
+            self.unwatched |= std::mem::take(&mut inbox.unwatched);
         }
-        if busy {
-            return Some(Some(Duration::ZERO));
+        let timeout = self.timers.next().map(|deadline| self.time_until(deadline));
+        let at_most = |most: Duration| Some(timeout.map_or(most, |timeout| timeout.min(most)));
+        if self.on_queue {
+            // No callbacks run, and what they sent is written.
+            return Ok(at_most(QUIET));
         }
-        inbox.asleep = true;
-        drop(inbox);
-        let mut timeout = self.timers.next().map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // Callbacks run or are about to: what they send may need this thread, if they block.
-        let mut watching = self.shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some();
-        self.shared.watching.store(watching, Ordering::Release);
-        // Whoever corked a connection since the last look, and saw this thread awake or watching, has not woken it.
-        if !watching && !self.shared.corked.lock().is_empty() {
-            watching = true;
-            self.shared.watching.store(true, Ordering::Release);
-        }
-        if watching {
-            timeout = Some(timeout.map_or(CORK_DELAY, |timeout| timeout.min(CORK_DELAY)));
-        }
-        Some(timeout)
+        Ok(if self.watches_cork() { at_most(CORK_DELAY) } else { timeout })
     }
 
-    fn run_commands(&mut self) {
-        let commands = std::mem::take(&mut self.shared.inbox.lock().commands);
+    /// A deadline that is far off is looked at again half-way: that needs no exact time now.
+    fn time_until(&self, deadline: Instant) -> Duration {
+        let left = deadline.saturating_duration_since(self.now);
+        if left > FAR { left / 2 } else { deadline.saturating_duration_since(Instant::now()) }
+    }
+
+    /// Whether callbacks run or are about to: what they send may need this thread, if they block.
+    fn watches_cork(&mut self) -> bool {
+        let shared = &self.shared;
+        let mut watching =
+            shared.scheduled.swap(false, Ordering::Relaxed) || self.corked_since.is_some() || self.unwatched;
+        if shared.watching.swap(watching, Ordering::AcqRel) && !watching {
+            // Whoever corked a connection since the last look, and saw this thread watching, has not woken it.
+            watching = !shared.corked.lock().is_empty();
+            shared.watching.store(watching, Ordering::Release);
+        }
+        watching
+    }
+
+    fn run_commands(&mut self, commands: Vec<Command>) {
         for command in commands {
             match command {
                 Command::Start(client) => self.start(client),
@@ -292,7 +427,7 @@ impl EventLoop {
     fn read(&mut self, token: usize) -> Option<After> {
         let mut after = None;
         for round in 0..READ_ROUNDS {
-            if round > 0 && round % YIELD == 0 {
+            if round > 0 && round % YIELD == 0 && !self.on_queue {
                 // Callbacks are behind: they come first, where they run on the same processor.
                 self.schedule_all();
                 thread::yield_now();
@@ -328,7 +463,7 @@ impl EventLoop {
             };
             match result {
                 // This thread has callbacks to run, which need not wait for the rest.
-                Ok(true) if self.scheduled.len() != scheduled && self.runs_here(token) => break,
+                Ok(true) if self.scheduled.len() != scheduled && (self.on_queue || self.runs_here(token)) => break,
                 Ok(true) => {}
                 Ok(false) => {
                     let entry = self.entries.get_mut(token)?;
@@ -393,28 +528,26 @@ impl EventLoop {
         }
     }
 
-    /// Callbacks of an immediate queue; what they send leaves together.
+    /// Callbacks of an immediate queue; what they send leaves together. What they leave to be run is for the next turn.
     fn run_work(&mut self) {
-        for _ in 0..WORK_ROUNDS {
-            // An empty list goes in for the full one, and its memory back and forth.
-            std::mem::swap(&mut self.work, &mut self.shared.inbox.lock().work);
-            if self.work.is_empty() {
-                return;
-            }
-            let cork = Cork::new(&self.shared, || self.now);
-            for work in self.work.drain(..) {
-                work.run();
-            }
-            drop(cork);
-            // They have run, and what they sent is written.
-            self.shared.scheduled.store(false, Ordering::Relaxed);
-            // They may have taken their time.
-            self.now = Instant::now();
+        if self.work.is_empty() {
+            return;
         }
+        let cork = Cork::new(&self.shared, || self.now);
+        for work in self.work.drain(..) {
+            work.run();
+        }
+        drop(cork);
+        // They have run, and what they sent is written.
+        self.shared.scheduled.store(false, Ordering::Relaxed);
     }
 
     /// A callback that blocks holds back what it sent for a moment, not longer.
     fn watch_cork(&mut self) {
+        if !self.unwatched && !self.shared.watching.load(Ordering::Relaxed) {
+            return;
+        }
+        self.unwatched = false;
         if self.shared.corked.lock().is_empty() {
             self.corked_since = None;
             return;
@@ -422,9 +555,7 @@ impl EventLoop {
         let now = Instant::now();
         if now.duration_since(*self.corked_since.get_or_insert(now)) >= CORK_DELAY {
             self.corked_since = None;
-            // It may hold the last of a task, whose delegate goes with it: what that throws ends here.
-            let shared = Arc::clone(&self.shared);
-            let _ = catch_unwind(AssertUnwindSafe(|| shared.uncork(now)));
+            self.shared.uncork_guarded(now);
         }
     }
 
@@ -484,7 +615,6 @@ impl EventLoop {
 
     /// The kernel's notifications cannot be had any more: every task fails, and the thread ends.
     fn fail_all(&mut self, error: &io::Error) {
-        self.run_commands();
         let tokens: Vec<usize> = self.entries.iter().map(|(token, _)| token).collect();
         for token in tokens {
             let error = UrlError::new(ErrorCode::Unknown, ErrorStage::Open, format!("the reactor failed: {error}"));
@@ -496,4 +626,23 @@ impl EventLoop {
         self.run_callbacks();
         self.shared.inbox.lock().waker = None;
     }
+}
+
+/// Puts callbacks on the delegate queue, and wakes it once for all.
+pub(super) fn schedule(shared: &Arc<Shared>, clients: impl ExactSizeIterator<Item = Arc<dyn Client>>) -> Told {
+    shared.scheduled();
+    let mut left = clients.len();
+    let mut told = Told::Nothing;
+    for client in clients {
+        left -= 1;
+        told = told.max(match client.schedule(left > 0) {
+            Scheduled::OnQueue { woke_only_thread: true } => Told::Sleeper,
+            Scheduled::OnQueue { .. } => Told::Callbacks,
+            Scheduled::OnReactor(work) => {
+                shared.post(work);
+                Told::Nothing
+            }
+        });
+    }
+    told
 }

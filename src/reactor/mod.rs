@@ -10,12 +10,14 @@ mod client;
 mod connection;
 mod deadlines;
 mod event_loop;
+mod helm;
 mod random;
 mod receive;
 mod resolver;
 
 use std::io;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -24,9 +26,10 @@ use std::time::Instant;
 use mio::{Poll, Token, Waker};
 use parking_lot::{Mutex, MutexGuard};
 
-pub use client::{Client, Delivered, Work};
+pub use client::{Client, Delivered, Scheduled, Work};
 pub use connection::{Connection, Cork};
 pub use deadlines::Deadlines;
+pub use helm::Helm;
 
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use event_loop::EventLoop;
@@ -66,6 +69,7 @@ struct Shared {
     watching: AtomicBool,
     /// Callbacks were put on a queue since the thread last looked.
     scheduled: AtomicBool,
+    helm: Arc<Helm>,
     resolver: Arc<Resolver>,
 }
 
@@ -75,6 +79,8 @@ struct Inbox {
     work: Vec<Arc<dyn Work>>,
     /// Wakes the thread; `None` while there is none.
     waker: Option<Arc<Waker>>,
+    /// A connection was corked while the thread was not [watching](Shared::watching).
+    unwatched: bool,
     /// The thread is in the kernel, or about to go there, and does not look here by itself.
     asleep: bool,
     /// The thread ends when it has nothing to do.
@@ -96,6 +102,7 @@ impl Reactor {
                 corked: Mutex::default(),
                 watching: AtomicBool::new(false),
                 scheduled: AtomicBool::new(false),
+                helm: Arc::default(),
                 resolver: Arc::default(),
             }),
         }
@@ -103,16 +110,12 @@ impl Reactor {
 
     /// Runs `work` on the reactor thread, between two events.
     pub fn post(&self, work: Arc<dyn Work>) {
-        if self.shared.submit(|inbox| inbox.work.push(work)).is_err() {
-            // There is no descriptor left for a reactor. Callbacks need none; if there is not even a thread for them, they
-            // wait for the next post or command.
-            let shared = Arc::clone(&self.shared);
-            let _ = thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
-                let work = std::mem::take(&mut shared.inbox.lock().work);
-                let _cork = Cork::new(&shared, Instant::now);
-                work.into_iter().for_each(Work::run);
-            });
-        }
+        self.shared.post(work);
+    }
+
+    /// What a delegate queue needs to poll for the reactor.
+    pub fn helm(&self) -> &Arc<Helm> {
+        &self.shared.helm
     }
 
     /// The thread ends as soon as it has nothing to do; later commands start another.
@@ -150,6 +153,20 @@ impl Shared {
         let _ = self.command(command);
     }
 
+    /// [`Reactor::post`].
+    fn post(self: &Arc<Self>, work: Arc<dyn Work>) {
+        if self.submit(|inbox| inbox.work.push(work)).is_err() {
+            // There is no descriptor left for a reactor. Callbacks need none; if there is not even a thread for them, they
+            // wait for the next post or command.
+            let shared = Arc::clone(self);
+            let _ = thread::Builder::new().name(THREAD.to_owned()).spawn(move || {
+                let work = std::mem::take(&mut shared.inbox.lock().work);
+                let _cork = Cork::new(&shared, Instant::now);
+                work.into_iter().for_each(Work::run);
+            });
+        }
+    }
+
     fn submit(self: &Arc<Self>, put: impl FnOnce(&mut Inbox)) -> io::Result<()> {
         let mut inbox = self.inbox.lock();
         // First of all: where no thread can be started now, the next one that starts finds it.
@@ -158,8 +175,8 @@ impl Shared {
             let poll = Poll::new()?;
             let waker = Arc::new(Waker::new(poll.registry(), WAKER)?);
             let shared = Arc::clone(self);
-            let event_loop = EventLoop::new(poll, shared);
-            thread::Builder::new().name(THREAD.to_owned()).spawn(move || event_loop.run())?;
+            let event_loop = Box::new(EventLoop::new(poll, Arc::clone(&shared)));
+            thread::Builder::new().name(THREAD.to_owned()).spawn(move || helm::run(event_loop, &shared))?;
             inbox.waker = Some(waker);
             inbox.asleep = false;
         }
@@ -183,8 +200,15 @@ impl Shared {
         self.corked.lock().push(client);
         // A callback that sends and then blocks must not hold its own message back: the thread has an eye on it.
         if !self.watching.load(Ordering::Acquire) {
-            let _ = Self::wake(self.inbox.lock());
+            let mut inbox = self.inbox.lock();
+            inbox.unwatched = true;
+            let _ = Self::wake(inbox);
         }
+    }
+
+    /// Writes what gathered. It may hold the last of a task, whose delegate goes with it: what that throws ends here.
+    fn uncork_guarded(&self, now: Instant) {
+        let _ = catch_unwind(AssertUnwindSafe(|| self.uncork(now)));
     }
 
     /// Writes what gathered.

@@ -14,7 +14,7 @@ use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
 use crate::loader::{Callback, Event, Mailbox, Spare};
-use crate::reactor::{Client, Connection, Delivered, Work};
+use crate::reactor::{Client, Connection, Delivered, Scheduled, Work};
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
 ///
@@ -422,8 +422,13 @@ impl TaskShared {
 
     fn schedule_if(&self, schedule: bool) {
         if let (true, Some(task)) = (schedule, self.myself.upgrade()) {
-            Client::schedule(task, false);
+            task.put_on_queue();
         }
+    }
+
+    /// The callbacks are to be run.
+    fn put_on_queue(self: Arc<Self>) {
+        Arc::clone(&self.session).put_on_queue(self);
     }
 
     /// Where what happened becomes a call of user code. (The handlers that follow one another by the thousand, of messages
@@ -518,8 +523,8 @@ impl Client for TaskShared {
         self.myself.upgrade().map(|task| task as Arc<dyn Client>)
     }
 
-    fn schedule(self: Arc<Self>, more: bool) {
-        Arc::clone(&self.session).enqueue(self, more);
+    fn schedule(self: Arc<Self>, more: bool) -> Scheduled {
+        Arc::clone(&self.session).enqueue(self, more)
     }
 }
 
@@ -536,7 +541,7 @@ impl Lane for TaskShared {
 impl Work for TaskShared {
     fn run(self: Arc<Self>) {
         if self.run_callbacks().again {
-            Client::schedule(self, false);
+            self.put_on_queue();
         }
     }
 }

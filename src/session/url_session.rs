@@ -15,7 +15,7 @@ use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
 use crate::http::check_protocols;
 use crate::loader::{Callback, Common, Epoch, Loader, Settings, Tls, client_config};
-use crate::reactor::{Connection, Reactor, Work};
+use crate::reactor::{Connection, Reactor, Scheduled, Work};
 
 /// `maximumMessageSize` of a new task, in bytes.
 const MAXIMUM_MESSAGE_SIZE: usize = 1024 * 1024;
@@ -85,12 +85,16 @@ impl UrlSession {
         everlasting: bool,
     ) -> Self {
         let common = Arc::new(Common::new(&configuration));
+        let queue = queue.unwrap_or_else(OperationQueue::serial);
+        let reactor = Reactor::new();
+        let has_helm = queue.set_helm(reactor.helm());
         let shared = Arc::new_cyclic(|myself| SessionShared {
             configuration,
             common,
             requests: Recent::default(),
-            queue: queue.unwrap_or_else(OperationQueue::serial),
-            reactor: Reactor::new(),
+            queue,
+            reactor,
+            has_helm,
             delegate: Mutex::new(delegate),
             description: Mutex::new(None),
             registry: Mutex::new(Registry { tasks: BTreeMap::new(), last_identifier: 0, end: End::Open }),
@@ -220,6 +224,8 @@ pub(super) struct SessionShared {
     requests: Recent<UrlRequest>,
     pub(super) queue: OperationQueue,
     pub(super) reactor: Reactor,
+    /// The thread of the queue may poll for the reactor.
+    has_helm: bool,
     delegate: Mutex<Option<Arc<dyn WebSocketDelegate>>>,
     description: Mutex<Option<String>>,
     registry: Mutex<Registry>,
@@ -391,18 +397,27 @@ impl SessionShared {
             !std::mem::replace(&mut state.scheduled, true)
         };
         if let (true, Some(session)) = (schedule, self.myself.upgrade()) {
-            session.enqueue(Arc::clone(&self.announcements), false);
+            session.put_on_queue(Arc::clone(&self.announcements));
         }
     }
 
-    /// Puts callbacks on the delegate queue; those of an immediate queue go to the reactor, unless it is suspended.
-    pub(super) fn enqueue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>, more: bool) {
+    /// Puts callbacks on the delegate queue; those of an immediate queue are for the reactor, unless it is suspended.
+    pub(super) fn enqueue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>, more: bool) -> Scheduled {
         if !self.queue.is_immediate() {
-            self.queue.schedule(callbacks, more);
-        } else if self.queue.is_suspended() {
+            let woke_only_thread = self.queue.schedule(callbacks, more) && self.has_helm;
+            return Scheduled::OnQueue { woke_only_thread };
+        }
+        if self.queue.is_suspended() {
             self.queue.clone().schedule(Arc::new(Held { session: self, work: callbacks }), more);
-        } else {
-            self.reactor.post(callbacks);
+            return Scheduled::OnQueue { woke_only_thread: false };
+        }
+        Scheduled::OnReactor(callbacks)
+    }
+
+    /// [`enqueue`](Self::enqueue), from any thread.
+    pub(super) fn put_on_queue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>) {
+        if let Scheduled::OnReactor(work) = Arc::clone(&self).enqueue(callbacks, false) {
+            self.reactor.post(work);
         }
     }
 }
@@ -452,7 +467,7 @@ impl Work for Announcements {
     fn run(self: Arc<Self>) {
         let session = self.session.upgrade();
         if let (true, Some(session)) = (self.run_one().again, session) {
-            session.enqueue(self, false);
+            session.put_on_queue(self);
         }
     }
 }

@@ -26,6 +26,7 @@ use std::{
 };
 
 use self::state::{Job, Kind, Shared};
+use crate::reactor::Helm;
 
 /// The callbacks of one task (or one session): run one at a time and in order, whatever the queue.
 ///
@@ -243,8 +244,24 @@ impl OperationQueue {
     /// the lane at once, and its wake hook.
     ///
     /// `more`: another lane follows at once. Threads are woken for all of them together, with the last.
-    pub(crate) fn schedule(&self, lane: Arc<dyn Lane>, more: bool) {
-        self.shared().push(Job::Lane(lane), more);
+    ///
+    /// Whether that woke the only thread that the queue may have.
+    pub(crate) fn schedule(&self, lane: Arc<dyn Lane>, more: bool) -> bool {
+        self.shared().push(Job::Lane(lane), more)
+    }
+
+    /// When the queue has one thread, and that has nothing to run, it polls for this reactor where it is offered. Of several
+    /// the first has it, while it lives; whether this is it.
+    pub(crate) fn set_helm(&self, helm: &Arc<Helm>) -> bool {
+        matches!(self.shared().kind, Kind::Threads) && {
+            let mut state = self.shared().state.lock();
+            // One that nobody else has any more cannot be offered again.
+            let free = state.helm.as_ref().is_none_or(|helm| Arc::strong_count(helm) == 1);
+            if free {
+                state.helm = Some(Arc::clone(helm));
+            }
+            free
+        }
     }
 
     /// Whether the owner runs its callbacks itself instead of calling [`schedule`](OperationQueue::schedule).

@@ -13,6 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use slab::Slab;
 
 use super::{Lane, LaneRun, current::Place, workers::Threads};
+use crate::reactor::Helm;
 
 /// A line that was once longer than this gives its memory back when it is empty.
 const KEPT_CAPACITY: usize = 1024;
@@ -69,6 +70,8 @@ pub(super) struct State {
     pub events: u64,
     pub watchers: usize,
     pub threads: Threads,
+    /// The reactor that an idle thread may poll for.
+    pub helm: Option<Arc<Helm>>,
     /// The job that is being handed to the application's executor and has not started. One at a time, so that the
     /// executor gets them in order.
     pub handing_over: Option<Ticket>,
@@ -124,6 +127,7 @@ impl Shared {
             events: 0,
             watchers: 0,
             threads: Threads::default(),
+            helm: None,
             handing_over: None,
             pump: None,
             told: false,
@@ -140,24 +144,27 @@ impl Shared {
     }
 
     /// Puts a job at the end of the line and sees to it that it is started. `more`: others follow at once, and the last of
-    /// them sees to it for all.
-    pub(super) fn push(self: &Arc<Self>, job: Job, more: bool) {
+    /// them sees to it for all. Whether that woke the only thread there may be.
+    pub(super) fn push(self: &Arc<Self>, job: Job, more: bool) -> bool {
         let mut state = self.state.lock();
         if matches!(self.kind, Kind::Immediate) && !state.suspended {
             // Not through the line: another thread could take it from there.
             let started = state.started(job);
             drop(state);
             self.run_here(started);
-            return;
+            return false;
         }
         let refused = mem::take(&mut state.refused);
         state.waiting.extend(refused.into_iter().map(Job::Lane));
         state.waiting.push_back(job);
         state.unannounced += 1;
-        if !more {
-            let fresh = mem::take(&mut state.unannounced);
-            self.start_waiting(state, fresh);
+        if more {
+            return false;
         }
+        let fresh = mem::take(&mut state.unannounced);
+        let woke_only_thread = state.max == 1 && state.threads.idle > 0;
+        self.start_waiting(state, fresh);
+        woke_only_thread
     }
 
     /// Tells whoever starts jobs that up to `fresh` more of them may be startable.
