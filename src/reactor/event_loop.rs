@@ -38,6 +38,9 @@ const CORK_DELAY: Duration = Duration::from_millis(2);
 /// How many tasks wait to be put on their queue before it is woken.
 const SCHEDULE_AT: usize = 32;
 
+/// Room for how many commands is kept.
+const COMMANDS_KEPT: usize = 256;
+
 /// How often work that wants more is run before sockets have their turn.
 const WORK_ROUNDS: usize = 64;
 
@@ -51,6 +54,8 @@ pub(super) struct EventLoop {
     ready: VecDeque<usize>,
     buffer: Vec<u8>,
     corked_since: Option<Instant>,
+    /// Room for the next commands.
+    commands: Vec<Command>,
     /// Tasks whose callbacks are to be put on their queue, together.
     scheduled: Vec<Arc<dyn Client>>,
     /// The callbacks of an immediate queue that run now.
@@ -81,6 +86,7 @@ impl EventLoop {
             ready: VecDeque::new(),
             buffer: Vec::new(),
             corked_since: None,
+            commands: Vec::new(),
             scheduled: Vec::new(),
             work: Vec::new(),
             now: Instant::now(),
@@ -111,6 +117,10 @@ impl EventLoop {
             self.run_commands();
             self.run_timers();
             self.run_callbacks();
+            // What they asked for need not wait for the kernel.
+            if self.run_commands() {
+                self.run_callbacks();
+            }
             if ready > 0 {
                 self.run_ready(ready);
                 self.run_callbacks();
@@ -166,9 +176,13 @@ impl EventLoop {
         Some(timeout)
     }
 
-    fn run_commands(&mut self) {
-        let commands = std::mem::take(&mut self.shared.inbox.lock().commands);
-        for command in commands {
+    /// Does what was asked for; whether there was anything.
+    fn run_commands(&mut self) -> bool {
+        let mut commands = std::mem::take(&mut self.commands);
+        // An empty list goes in for the full one, and its memory back and forth.
+        std::mem::swap(&mut commands, &mut self.shared.inbox.lock().commands);
+        let any = !commands.is_empty();
+        for command in commands.drain(..) {
             match command {
                 Command::Start(client) => self.start(client),
                 Command::Update(client) => {
@@ -186,6 +200,10 @@ impl EventLoop {
                 }
             }
         }
+        if commands.capacity() <= COMMANDS_KEPT {
+            self.commands = commands;
+        }
+        any
     }
 
     fn start(&mut self, client: Arc<dyn Client>) {
