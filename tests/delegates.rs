@@ -12,8 +12,8 @@ use support::echo::EchoServer;
 use support::hooks::{Called, eventually, hooks};
 use support::{PATIENCE, Server, recorded_session, recorder};
 use urlsession::{
-    CloseCode, OperationQueue, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate, TaskState, UrlError,
-    UrlSession, WebSocketDelegate, WebSocketTask,
+    CloseCode, OperationQueue, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate, TaskMetrics,
+    TaskState, UrlError, UrlSession, WebSocketDelegate, WebSocketTask,
 };
 
 /// What a test throws.
@@ -426,4 +426,42 @@ fn a_server_that_is_gone_fails_only_its_own_task() {
     assert_eq!(events.wait_for("receive"), "receive string x");
     session.invalidate_and_cancel();
     events.wait_for("invalid");
+}
+
+/// Hands on to a delegate that leaves the methods at their defaults, and does something of its own besides.
+struct Counting {
+    inner: Nothing,
+    metrics: AtomicUsize,
+    ended: Sender<usize>,
+}
+
+impl SessionDelegate for Counting {}
+impl TaskDelegate for Counting {
+    fn did_finish_collecting_metrics(&self, session: &UrlSession, task: &SessionTask, metrics: &TaskMetrics) {
+        self.metrics.fetch_add(1, Ordering::Relaxed);
+        self.inner.did_finish_collecting_metrics(session, task, metrics);
+    }
+
+    fn did_complete_with_error(&self, session: &UrlSession, task: &SessionTask, error: Option<&UrlError>) {
+        self.inner.did_complete_with_error(session, task, error);
+        self.ended.send(self.metrics.load(Ordering::Relaxed)).unwrap();
+    }
+}
+impl WebSocketDelegate for Counting {
+    fn did_open_with_protocol(&self, _: &UrlSession, task: &WebSocketTask, _: Option<&str>) {
+        task.cancel_with(CloseCode::NORMAL_CLOSURE, None);
+    }
+}
+
+#[test]
+fn a_delegate_that_hands_on_to_defaults_hears_of_every_task() {
+    let server = EchoServer::start();
+    let (ended, ends) = mpsc::channel();
+    let delegate = Counting { inner: Nothing, metrics: AtomicUsize::new(0), ended };
+    let session = UrlSession::with_delegate(SessionConfiguration::default(), Some(Arc::new(delegate)), None);
+    for number in 1..=3 {
+        session.web_socket_task(server.url()).resume();
+        assert_eq!(ends.recv_timeout(PATIENCE), Ok(number));
+    }
+    session.invalidate_and_cancel();
 }

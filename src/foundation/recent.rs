@@ -20,14 +20,22 @@ impl<T> Default for Recent<T> {
     }
 }
 
-impl<T: PartialEq> Recent<T> {
+impl<T> Recent<T> {
     /// An equal value that somebody still has, or `value`, which the next ones may share.
-    pub fn share(&self, value: T) -> Arc<T> {
+    pub fn share(&self, value: T) -> Arc<T>
+    where
+        T: PartialEq,
+    {
+        self.share_made(value, T::eq, |value| value)
+    }
+
+    /// The value that is made from `source`, if somebody still has it, or a new one, which the next ones may share.
+    pub fn share_made<S>(&self, source: S, is_of: impl Fn(&T, &S) -> bool, make: impl FnOnce(S) -> T) -> Arc<T> {
         let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(equal) = places.values.iter().filter_map(Weak::upgrade).find(|known| **known == value) {
-            return equal;
+        if let Some(known) = places.values.iter().filter_map(Weak::upgrade).find(|known| is_of(known, &source)) {
+            return known;
         }
-        let new = Arc::new(value);
+        let new = Arc::new(make(source));
         let next = places.next % KEPT;
         places.next = next + 1;
         if let Some(place) = places.values.get_mut(next) {

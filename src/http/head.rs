@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
+use std::mem::MaybeUninit;
 
 use url::Url;
 
@@ -83,7 +84,19 @@ impl HeadParser {
 
     /// How many of these bytes belong to the head, where it ends among them.
     fn scan(&mut self, bytes: &[u8]) -> Result<Option<usize>, HeadError> {
-        for (index, &byte) in bytes.iter().enumerate() {
+        let mut index = 0;
+        loop {
+            if let Place::Line = self.place {
+                // Nearly all bytes are of this kind.
+                let rest = bytes.get(index..).unwrap_or_default();
+                let count = rest.iter().position(|&byte| is_decisive(byte)).unwrap_or(rest.len());
+                index += count;
+                #[cfg(test)]
+                {
+                    self.visited += count;
+                }
+            }
+            let Some(&byte) = bytes.get(index) else { return Ok(None) };
             #[cfg(test)]
             {
                 self.visited += 1;
@@ -94,8 +107,8 @@ impl HeadParser {
                 Err(Fault::NotHttp) => return Err(HeadError::not_http(self.place, bytes.get(index..))),
                 Err(Fault::Line(reason)) => return Err(HeadError::new(reason)),
             }
+            index += 1;
         }
-        Ok(None)
     }
 }
 
@@ -109,6 +122,11 @@ impl fmt::Debug for HeadParser {
             .field("failed", &self.failed)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether a byte inside a line does not only go on with it.
+fn is_decisive(byte: u8) -> bool {
+    byte <= b'\r'
 }
 
 /// Where in a head the next byte stands.
@@ -169,28 +187,44 @@ pub struct ResponseHead {
     pub status_code: u16,
     /// `HTTP/1.1` or `HTTP/1.0`.
     pub http_version: &'static str,
-    /// Every field in the server's order and spelling, white space around the values cut off. A value that is not
-    /// UTF-8 is read as Latin-1.
-    pub fields: Vec<(String, String)>,
     /// The length of the head on the wire.
     pub bytes: usize,
+    /// The names and values of the fields, one behind the other.
+    text: String,
+    /// Where in `text` each field ends: its name, its value.
+    ends: Vec<[usize; 2]>,
 }
 
 impl ResponseHead {
+    /// Every field in the server's order and spelling, white space around the values cut off. A value that is not
+    /// UTF-8 is read as Latin-1.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        let mut start = 0;
+        self.ends.iter().map(move |&[name, value]| {
+            let field = (self.text.get(start..name), self.text.get(name..value));
+            start = value;
+            (field.0.unwrap_or_default(), field.1.unwrap_or_default())
+        })
+    }
+
     /// Every value of a field in order; names compare without case.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.fields.iter().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields().filter(move |(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    /// A copy of every field, as [`fields`](Self::fields) has them.
+    pub fn to_fields(&self) -> Vec<(String, String)> {
+        self.fields().map(|(name, value)| (name.to_owned(), value.to_owned())).collect()
     }
 
     /// The response as the caller sees it: `url` is what was asked, `body` what a refusal said.
     pub fn into_response(self, url: Url, body: Vec<u8>) -> HttpUrlResponse {
-        HttpUrlResponse::new(url, self.status_code, self.http_version, self.fields, body)
+        HttpUrlResponse::new(url, self.status_code, self.http_version, self.to_fields(), body)
     }
 }
 
 /// What is kept of the head that opened a WebSocket, in one piece of memory: the fields, but for the value that differs from
 /// one connection to the next and can be made again. So the connections to one server can share it.
-#[derive(PartialEq, Eq)]
 pub struct OpeningHead {
     /// Lines of name, colon, value. A name has no colon, and a value no line end: RFC 9110 §5.1, §5.5.
     lines: Box<str>,
@@ -201,12 +235,29 @@ const ACCEPT: &str = "Sec-WebSocket-Accept";
 impl OpeningHead {
     /// Of a 101 in HTTP/1.1 whose `Sec-WebSocket-Accept` is the right one.
     pub fn new(head: &ResponseHead) -> Self {
-        let mut lines = String::new();
-        for (name, value) in &head.fields {
-            let value = if name.eq_ignore_ascii_case(ACCEPT) { "" } else { value };
-            lines.extend([name.as_str(), ":", value, "\n"]);
+        let mut lines = String::with_capacity(head.text.len() + 2 * head.ends.len());
+        for (name, value) in head.fields() {
+            lines.extend([name, ":", Self::kept(name, value), "\n"]);
         }
         Self { lines: lines.into_boxed_str() }
+    }
+
+    /// Whether it is what is kept of this head.
+    pub fn is_of(&self, head: &ResponseHead) -> bool {
+        let mut lines = &*self.lines;
+        for (name, value) in head.fields() {
+            let behind_name = lines.strip_prefix(name).and_then(|lines| lines.strip_prefix(':'));
+            let behind_value = behind_name.and_then(|lines| lines.strip_prefix(Self::kept(name, value)));
+            match behind_value.and_then(|lines| lines.strip_prefix('\n')) {
+                Some(rest) => lines = rest,
+                None => return false,
+            }
+        }
+        lines.is_empty()
+    }
+
+    fn kept<'a>(name: &str, value: &'a str) -> &'a str {
+        if name.eq_ignore_ascii_case(ACCEPT) { "" } else { value }
     }
 
     /// The response as the caller sees it; `accept` is its `Sec-WebSocket-Accept`.
@@ -235,7 +286,7 @@ impl fmt::Debug for ResponseHead {
             .debug_struct("ResponseHead")
             .field("status_code", &self.status_code)
             .field("http_version", &self.http_version)
-            .field("fields", &self.fields.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("fields", &self.fields().map(|(name, _)| name).collect::<Vec<_>>())
             .field("bytes", &self.bytes)
             .finish()
     }
@@ -271,9 +322,11 @@ impl Error for HeadError {}
 
 /// Parses a whole head, up to and with its empty line.
 fn parsed(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let complete = response.parse(bytes).map_err(|error| HeadError::new(reason(error)))?;
+    let mut fields = [const { MaybeUninit::uninit() }; FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let complete = httparse::ParserConfig::default()
+        .parse_response_with_uninit_headers(&mut response, bytes, &mut fields)
+        .map_err(|error| HeadError::new(reason(error)))?;
     let http_version = match response.version {
         Some(0) => "HTTP/1.0",
         Some(1) => "HTTP/1.1",
@@ -285,16 +338,23 @@ fn parsed(bytes: &[u8]) -> Result<ResponseHead, HeadError> {
         Some(code) if code >= 100 && complete == httparse::Status::Complete(bytes.len()) => code,
         _ => return Err(HeadError::new("the response has no valid status code")),
     };
-    let fields = response.headers.iter().map(|field| (field.name.to_owned(), text(field.value))).collect();
-    Ok(ResponseHead { status_code, http_version, fields, bytes: bytes.len() })
+    let mut text = String::with_capacity(bytes.len());
+    let mut ends = Vec::with_capacity(response.headers.len());
+    for field in &*response.headers {
+        text.push_str(field.name);
+        let name = text.len();
+        push_value(&mut text, field.value);
+        ends.push([name, text.len()]);
+    }
+    Ok(ResponseHead { status_code, http_version, bytes: bytes.len(), text, ends })
 }
 
 /// A field's value as text. RFC 9110 §5.5: bytes above 127 have no meaning of their own; today they are UTF-8, once
 /// they were Latin-1.
-fn text(value: &[u8]) -> String {
+fn push_value(text: &mut String, value: &[u8]) {
     match str::from_utf8(value) {
-        Ok(value) => value.to_owned(),
-        Err(_) => value.iter().copied().map(char::from).collect(),
+        Ok(value) => text.push_str(value),
+        Err(_) => text.extend(value.iter().copied().map(char::from)),
     }
 }
 

@@ -17,6 +17,9 @@ use crate::foundation::{ErrorCode, ErrorStage, UrlError, UrlRequest};
 /// How long the head of a request may be.
 const BYTES: usize = 64 * 1024;
 
+/// Room for the head of a request that has few fields of its own.
+const HEAD: usize = 256;
+
 /// What RFC 6455 §1.3 appends to the key before it is hashed.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
@@ -33,12 +36,18 @@ const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 
 /// A request that opens a WebSocket, and what the answer is checked against.
 pub struct Upgrade {
-    /// The bytes of the request; there is no body.
-    pub head: Vec<u8>,
-    /// The header fields as they are sent.
-    pub fields: Vec<(String, String)>,
+    /// The text of the request; there is no body.
+    pub head: String,
     /// What was offered.
     pub offer: Offer,
+}
+
+impl Upgrade {
+    /// The header fields as they are sent.
+    pub fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
+        // Nothing that is sent has a line end, and no name a colon.
+        self.head.split_terminator("\r\n").skip(1).filter_map(|line| line.split_once(": "))
+    }
 }
 
 impl fmt::Debug for Upgrade {
@@ -47,7 +56,7 @@ impl fmt::Debug for Upgrade {
         formatter
             .debug_struct("Upgrade")
             .field("head_bytes", &self.head.len())
-            .field("fields", &self.fields.iter().map(|(name, _)| name).collect::<Vec<_>>())
+            .field("fields", &self.fields().map(|(name, _)| name).collect::<Vec<_>>())
             .field("offer", &self.offer)
             .finish()
     }
@@ -80,34 +89,36 @@ pub fn upgrade(
 fn build(request: &UrlRequest, additional: &HashMap<String, String>, nonce: [u8; 16]) -> Result<Upgrade, UrlError> {
     let host = host(request)?;
     let mut caller = caller_fields(request, additional)?;
-    let host = match caller.iter().position(|(name, _)| name.eq_ignore_ascii_case(HOST)) {
-        Some(index) => caller.remove(index),
-        None => (HOST.to_owned(), host),
-    };
+    let own_host =
+        caller.iter().position(|(name, _)| name.eq_ignore_ascii_case(HOST)).map(|index| caller.remove(index));
     let protocols = offered_protocols(value(&caller, PROTOCOL))?;
     let extensions = extensions([value(&caller, EXTENSIONS)].into_iter()).flatten().map(str::to_owned).collect();
 
-    let key = STANDARD.encode(nonce);
-    let offer = Offer { accept: accept(nonce), protocols, extensions };
-    let own = [("Upgrade", "websocket"), ("Connection", "Upgrade"), ("Sec-WebSocket-Key", &key)];
-    let mut fields = vec![host];
-    fields.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
-    fields.push(("Sec-WebSocket-Version".to_owned(), "13".to_owned()));
-    fields.append(&mut caller);
-
-    let mut head = format!("GET {} HTTP/1.1\r\n", target(request)?);
-    for (name, value) in &fields {
-        head.extend([name.as_str(), ": ", value, "\r\n"]);
+    let mut head = String::with_capacity(HEAD);
+    head.extend(["GET ", target(request)?, " HTTP/1.1\r\n"]);
+    match own_host {
+        Some((name, value)) => head.extend([name, ": ", value]),
+        None => head.extend(["Host: ", host]),
+    }
+    // `port()` is `None` for the port that the scheme implies.
+    if let (None, Some(port)) = (own_host, request.url.port()) {
+        head.extend([":", &port.to_string()]);
+    }
+    head.push_str("\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
+    head.push_str(key(nonce).as_str());
+    head.push_str("\r\nSec-WebSocket-Version: 13\r\n");
+    for (name, value) in caller {
+        head.extend([name, ": ", value, "\r\n"]);
     }
     head.push_str("\r\n");
     if head.len() > BYTES {
         return Err(bad(format!("the head of the request would have {} bytes, {BYTES} is the limit", head.len())));
     }
-    Ok(Upgrade { head: head.into_bytes(), fields, offer })
+    Ok(Upgrade { head, offer: Offer { nonce, protocols, extensions } })
 }
 
-/// Checks what kind of request it is; the value of `Host` for it: RFC 6455 §4.1, item 4.
-fn host(request: &UrlRequest) -> Result<String, UrlError> {
+/// Checks what kind of request it is; its host, for the value of `Host`: RFC 6455 §4.1, item 4.
+fn host(request: &UrlRequest) -> Result<&str, UrlError> {
     let unsupported = |reason| UrlError::new(ErrorCode::UnsupportedUrl, ErrorStage::Request, reason);
     let scheme = request.url.scheme();
     if !matches!(scheme, "ws" | "wss" | "http" | "https") {
@@ -116,11 +127,9 @@ fn host(request: &UrlRequest) -> Result<String, UrlError> {
     if !request.http_method.eq_ignore_ascii_case("GET") {
         return Err(unsupported(format!("a WebSocket opens with a GET, not with {}", shown(&request.http_method))));
     }
-    match (request.url.host_str(), request.url.port()) {
-        (None | Some(""), _) => Err(unsupported("the address has no host".to_owned())),
-        (Some(host), None) => Ok(host.to_owned()),
-        // `port()` is `None` for the port that the scheme implies.
-        (Some(host), Some(port)) => Ok(format!("{host}:{port}")),
+    match request.url.host_str() {
+        None | Some("") => Err(unsupported("the address has no host".to_owned())),
+        Some(host) => Ok(host),
     }
 }
 
@@ -136,10 +145,10 @@ fn target(request: &UrlRequest) -> Result<&str, UrlError> {
 }
 
 /// The fields of the request, then the additional ones by name; each name once, each of them fit to be sent.
-fn caller_fields(
-    request: &UrlRequest,
-    additional: &HashMap<String, String>,
-) -> Result<Vec<(String, String)>, UrlError> {
+fn caller_fields<'a>(
+    request: &'a UrlRequest,
+    additional: &'a HashMap<String, String>,
+) -> Result<Vec<(&'a str, &'a str)>, UrlError> {
     let mut sorted: Vec<(&str, &str)> = additional.iter().map(|(name, value)| (&**name, &**value)).collect();
     sorted.sort_unstable_by_key(|&(name, _)| (name.to_ascii_lowercase(), name));
     let mut names = HashSet::new();
@@ -151,7 +160,7 @@ fn caller_fields(
         let value = checked(name, value)?;
         // RFC 6455 §4.1, items 10 and 11: each of the two lists has at least one element.
         if !(value.is_empty() && is_one_of(name, &[PROTOCOL, EXTENSIONS])) {
-            fields.push((name.to_owned(), value.to_owned()));
+            fields.push((name, value));
         }
     }
     Ok(fields)
@@ -197,7 +206,7 @@ pub fn check_protocols(protocols: &[&str]) -> Result<(), UrlError> {
     Ok(())
 }
 
-fn value<'a>(fields: &'a [(String, String)], name: &str) -> &'a str {
+fn value<'a>(fields: &[(&str, &'a str)], name: &str) -> &'a str {
     fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
 }
 
@@ -211,8 +220,8 @@ fn bad(reason: impl Into<Cow<'static, str>>) -> UrlError {
 
 /// What a request offered, and so what the answer to it may hold.
 pub struct Offer {
-    /// The only `Sec-WebSocket-Accept` that answers our key.
-    accept: String,
+    /// What our key is made from.
+    nonce: [u8; 16],
     protocols: Vec<String>,
     /// The names of the extensions that the caller offered.
     extensions: Vec<String>,
@@ -223,7 +232,6 @@ impl fmt::Debug for Offer {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Offer")
-            .field("accept", &self.accept)
             .field("protocols", &self.protocols.len())
             .field("extensions", &self.extensions)
             .finish()
@@ -250,16 +258,20 @@ impl Offer {
             return Err(format!("the server answered in {}, not in HTTP/1.1", head.http_version));
         }
         // `Upgrade` is the one protocol that is spoken from here on: a list of several would be another one.
-        let upgrade: Vec<&str> = tokens::list(head.values("Upgrade")).take(2).collect();
-        if !matches!(*upgrade, [protocol] if protocol.eq_ignore_ascii_case("websocket")) {
+        let mut upgrade = tokens::list(head.values("Upgrade"));
+        if !matches!((upgrade.next(), upgrade.next()), (Some(protocol), None) if protocol.eq_ignore_ascii_case("websocket"))
+        {
             return Err(wrong(head, "Upgrade", "websocket"));
         }
         if !tokens::list(head.values("Connection")).any(|option| option.eq_ignore_ascii_case("upgrade")) {
             return Err(wrong(head, "Connection", "Upgrade"));
         }
+        // The only value that answers our key.
+        let accept = accept(self.nonce);
+        let accept = accept.as_str();
         let mut accepts = head.values("Sec-WebSocket-Accept");
-        if accepts.next() != Some(&self.accept) || accepts.next().is_some() {
-            return Err(wrong(head, "Sec-WebSocket-Accept", &self.accept));
+        if accepts.next() != Some(accept) || accepts.next().is_some() {
+            return Err(wrong(head, "Sec-WebSocket-Accept", accept));
         }
         self.check_extensions(head)?;
         Ok(Accepted { protocol: self.chosen_protocol(head)? })
@@ -296,10 +308,31 @@ impl Offer {
     }
 }
 
+/// The `Sec-WebSocket-Key` of a nonce: RFC 6455 §4.1, item 7.
+fn key(nonce: [u8; 16]) -> Base64<24> {
+    Base64::of(&nonce)
+}
+
 /// The `Sec-WebSocket-Accept` that answers the key of a nonce, `base64(SHA-1(key + GUID))`: RFC 6455 §4.2.2, item 5.4.
-pub fn accept(nonce: [u8; 16]) -> String {
-    let key = STANDARD.encode(nonce);
-    STANDARD.encode(Sha1::new().chain_update(key).chain_update(GUID).finalize())
+pub fn accept(nonce: [u8; 16]) -> Base64<28> {
+    Base64::of(&Sha1::new().chain_update(key(nonce).as_str()).chain_update(GUID).finalize())
+}
+
+/// Base64 of `N` characters.
+pub struct Base64<const N: usize>([u8; N]);
+
+impl<const N: usize> Base64<N> {
+    fn of(bytes: &[u8]) -> Self {
+        let mut characters = [0; N];
+        let length = STANDARD.encode_slice(bytes, &mut characters);
+        debug_assert_eq!(length, Ok(N));
+        Self(characters)
+    }
+
+    /// It is ASCII.
+    pub fn as_str(&self) -> &str {
+        str::from_utf8(&self.0).unwrap_or_default()
+    }
 }
 
 /// The name of each extension of a list, `None` for one that does not follow RFC 6455 §9.1.

@@ -70,8 +70,8 @@ impl Loader {
                 self.next = Some(Next::Resolve);
                 self.stage = Stage::Resolving;
             }
-            Some(Host::Ipv4(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
-            Some(Host::Ipv6(address)) => self.connect(env, VecDeque::from([SocketAddr::from((address, port))])),
+            Some(Host::Ipv4(address)) => self.connect(env, SocketAddr::from((address, port)), VecDeque::new()),
+            Some(Host::Ipv6(address)) => self.connect(env, SocketAddr::from((address, port)), VecDeque::new()),
             None => {
                 let error = UrlError::new(ErrorCode::UnsupportedUrl, ErrorStage::Request, "the address has no host");
                 self.end(env, Cause::Failed(error), Linger::No);
@@ -99,13 +99,15 @@ impl Loader {
         self.timeline.mark(Mark::LookupEnd, env.now);
         let host = self.settings.request.url.host_str().unwrap_or_default();
         match answer {
-            Ok(mut addresses) if !addresses.is_empty() => {
+            Ok(addresses) => {
+                let mut addresses = VecDeque::from(addresses);
                 addresses.truncate(ADDRESSES);
-                self.connect(env, addresses.into());
-            }
-            Ok(_) => {
-                let error = resolve_error(io::Error::new(io::ErrorKind::NotFound, "it has no address"), host);
-                self.lose(env, error);
+                if let Some(first) = addresses.pop_front() {
+                    self.connect(env, first, addresses);
+                } else {
+                    let error = resolve_error(io::Error::new(io::ErrorKind::NotFound, "it has no address"), host);
+                    self.lose(env, error);
+                }
             }
             Err(error) => {
                 let error = resolve_error(error, host);
@@ -114,11 +116,10 @@ impl Loader {
         }
     }
 
-    fn connect(&mut self, env: &mut Env<'_>, mut addresses: VecDeque<SocketAddr>) {
-        let Some(address) = addresses.pop_front() else { return };
+    fn connect(&mut self, env: &mut Env<'_>, address: SocketAddr, remaining: VecDeque<SocketAddr>) {
         self.timeline.mark_first(Mark::ConnectStart, env.now);
         self.next = Some(Next::Connect);
-        self.stage = Stage::Connecting(Box::new(Connecting { address, remaining: addresses, failure: None }));
+        self.stage = Stage::Connecting(Box::new(Connecting { address, remaining, failure: None }));
     }
 
     /// [`Action::Connect`] failed; the next address is tried.

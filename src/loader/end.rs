@@ -2,8 +2,11 @@
 
 use std::io;
 
+use url::Url;
+
 use super::event::End;
-use crate::foundation::{CloseCode, ErrorCode, ErrorStage, TaskMetrics, UrlError};
+use super::timeline::Collected;
+use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
 
 /// Why a task ends.
 #[derive(Debug)]
@@ -19,25 +22,27 @@ pub enum Cause {
 }
 
 impl Cause {
-    /// `opened`: whether the socket was open; what failed on an open socket repeats as `NotConnected`.
-    pub fn into_end(self, opened: bool, metrics: TaskMetrics) -> End {
-        let metrics = Some(metrics);
+    /// `opened`: whether the socket was open; what failed on an open socket repeats as `NotConnected`. `url`: the address
+    /// that the errors name.
+    pub fn into_end(self, opened: bool, url: &Url, metrics: Collected) -> End {
+        let metrics = Some(Box::new(metrics));
         match self {
             Self::ServerClosed { code, reason } => {
-                let error = not_connected();
+                let error = not_connected().with_failing_url(url);
                 let code = code.unwrap_or(CloseCode::NO_STATUS_RECEIVED);
                 End { waiting: error.clone(), later: error, close: Some((code, Some(reason))), error: None, metrics }
             }
             Self::CancelledWith { code, reason } => {
-                let error = cancelled();
+                let error = cancelled().with_failing_url(url);
                 End { waiting: error.clone(), later: error, close: Some((code, reason)), error: None, metrics }
             }
             Self::Cancelled => {
-                let error = cancelled();
+                let error = cancelled().with_failing_url(url);
                 End { waiting: error.clone(), later: error.clone(), close: None, error: Some(error), metrics }
             }
             Self::Failed(error) => {
-                let later = if opened { not_connected() } else { error.clone() };
+                let error = error.with_failing_url(url);
+                let later = if opened { not_connected().with_failing_url(url) } else { error.clone() };
                 End { waiting: error.clone(), later, close: None, error: Some(error), metrics }
             }
         }
@@ -92,9 +97,9 @@ pub fn resolve_error(error: io::Error, host: &str) -> UrlError {
 mod tests {
     use std::error::Error as _;
     use std::io::ErrorKind;
-    use std::time::SystemTime;
 
     use super::*;
+    use crate::loader::timeline;
 
     /// Waiting, later, close and reason, error: as numbers.
     type Row = (i32, i32, Option<(u16, Option<&'static [u8]>)>, Option<i32>);
@@ -129,7 +134,9 @@ mod tests {
         ];
         for (cause, opened, expected) in table {
             let what = format!("{cause:?}, opened: {opened}");
-            let end = cause.into_end(opened, TaskMetrics::new(SystemTime::UNIX_EPOCH));
+            let url = Url::parse("ws://example.com/").unwrap();
+            let end = cause.into_end(opened, &url, timeline::tests::collected());
+            assert!([&end.waiting, &end.later].into_iter().chain(&end.error).all(|e| e.failing_url() == Some(&url)));
             let close = end.close.as_ref().map(|(code, reason)| (code.raw_value(), reason.as_deref()));
             let error = end.error.map(|error| error.raw_code());
             assert_eq!((end.waiting.raw_code(), end.later.raw_code(), close, error), expected, "{what}");

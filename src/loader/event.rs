@@ -7,7 +7,8 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use super::sends::SentBatch;
-use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
+use super::timeline::Collected;
+use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, UrlError};
 
 /// What only the reactor can do.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ pub struct End {
     /// What `did_complete_with_error` tells.
     pub error: Option<UrlError>,
     /// What `did_finish_collecting_metrics` tells.
-    pub metrics: Option<TaskMetrics>,
+    pub metrics: Option<Box<Collected>>,
 }
 
 /// How the road is secured: made by the session for `wss`, absent for `ws`.

@@ -10,7 +10,8 @@ use std::fmt;
 use super::event::{End, Event};
 use super::sends::SentBatch;
 use super::spare::Spare;
-use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, TaskMetrics, UrlError};
+use super::timeline::Collected;
+use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, UrlError};
 
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;
@@ -45,7 +46,7 @@ pub enum Callback {
     /// `did_close_with`.
     Close(CloseCode, Option<Vec<u8>>),
     /// `did_finish_collecting_metrics`.
-    Metrics(Box<TaskMetrics>),
+    Metrics(Box<Collected>),
     /// `did_complete_with_error`. Always the last but for the failures of later calls.
     Complete(Option<UrlError>),
 }
@@ -668,9 +669,7 @@ impl Mailbox {
             }
             let (callback, next) = match step {
                 Step::Close => (end.close.take().map(|(code, reason)| Callback::Close(code, reason)), Step::Metrics),
-                Step::Metrics => {
-                    (end.metrics.take().map(|metrics| Callback::Metrics(Box::new(metrics))), Step::Complete)
-                }
+                Step::Metrics => (end.metrics.take().map(Callback::Metrics), Step::Complete),
                 Step::Complete => {
                     let (error, later) = (end.error.take(), end.later.clone());
                     seldom.telling = Telling::Told(later);

@@ -70,7 +70,7 @@ const OUTPUT_BUDGET: usize = 1024 * 1024;
 const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
 
 /// What a task is made from.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// What the caller asked for.
     pub request: Arc<UrlRequest>,
@@ -539,19 +539,14 @@ impl Loader {
 
     fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
         let opened = matches!(self.stage, Stage::Open(_));
-        let metrics = self.timeline.take_metrics(&self.settings, env.now);
-        let mut end = cause.into_end(opened, metrics);
-        let url = &self.settings.request.url;
-        for error in [&mut end.waiting, &mut end.later].into_iter().chain(end.error.as_mut()) {
-            *error = error.clone().with_failing_url(url);
-        }
+        let metrics = self.timeline.collect(&self.settings, env.now);
+        let end = cause.into_end(opened, &self.settings.request.url, metrics);
         let waiting = end.waiting.clone();
         let ending = self.ending_mut();
         ending.ended = Some(end.later.clone());
         ending.fault = None;
         self.suspended = false;
-        self.timers.cancel_all();
-        self.timers.start(Timer::Unread, env.now, self.settings.common.options.close_timeout);
+        self.timers.start_only(Timer::Unread, env.now, self.settings.common.options.close_timeout);
         self.next = None;
         let until_written = linger == Linger::UntilWritten;
         if linger == Linger::Moment || (until_written && self.has_output()) {

@@ -3,6 +3,7 @@
 //! On the way to the open socket everything is noted as it is. An open task keeps it until its end, which may be days, and
 //! there may be ten thousand of them: so then it is [packed](Opened), and what can be made again is made when it is asked for.
 
+use std::fmt;
 use std::net::{SocketAddr, SocketAddrV4};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -52,8 +53,53 @@ pub enum Timeline {
     /// On the way, or at the end of a way that did not get there.
     Underway(Box<Underway>),
     Opened(Opened),
-    /// The metrics are made; this is the response that came, if one did.
-    Told(Option<HttpUrlResponse>),
+    /// What the metrics are made from is handed over; this is the response that came, if one did.
+    Told(Answer),
+}
+
+/// The server's answer.
+pub enum Answer {
+    /// The head that opened the socket, and what the key of the request was made from.
+    Opening(Arc<OpeningHead>, [u8; 16]),
+    /// None, or a refusal.
+    Other(Option<HttpUrlResponse>),
+}
+
+impl Answer {
+    fn response(&self, settings: &Settings) -> Option<HttpUrlResponse> {
+        match self {
+            Self::Opening(head, nonce) => Some(opening(head, *nonce, settings)),
+            Self::Other(response) => response.clone(),
+        }
+    }
+}
+
+/// What the metrics of a task that has ended are made from: most programs never ask.
+pub struct Collected {
+    settings: Settings,
+    way: Way,
+    end: Instant,
+}
+
+enum Way {
+    Noted(Box<Underway>),
+    Packed(Opened),
+}
+
+impl Collected {
+    /// What `did_finish_collecting_metrics` tells.
+    pub fn metrics(&self) -> TaskMetrics {
+        match &self.way {
+            Way::Noted(underway) => underway.metrics(&self.settings, self.end),
+            Way::Packed(opened) => opened.unpacked(self.settings.epoch).metrics(&self.settings, self.end),
+        }
+    }
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Collected").field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 /// What was noted on the way.
@@ -141,34 +187,33 @@ impl Timeline {
     /// `task.response()`.
     pub fn response(&self, settings: &Settings) -> Option<HttpUrlResponse> {
         match self {
-            Self::Underway(underway) => underway.response(settings),
+            Self::Underway(underway) => underway.answer().response(settings),
             Self::Opened(opened) => Some(opening(&opened.head, opened.nonce, settings)),
-            Self::Told(response) => response.clone(),
+            Self::Told(answer) => answer.response(settings),
         }
     }
 
-    /// The end: what the metrics tell. Of all this, the response is kept.
-    pub fn take_metrics(&mut self, settings: &Settings, now: Instant) -> TaskMetrics {
-        let (underway, response) = match std::mem::replace(self, Self::Told(None)) {
+    /// The end: what the metrics are made from. Of all this, the response is kept.
+    pub fn collect(&mut self, settings: &Settings, end: Instant) -> Collected {
+        let (way, answer) = match std::mem::replace(self, Self::Told(Answer::Other(None))) {
             Self::Underway(underway) => {
-                let response = underway.response(settings);
-                (underway, response)
+                let answer = underway.answer();
+                (Way::Noted(underway), answer)
             }
             Self::Opened(opened) => {
-                let response = opening(&opened.head, opened.nonce, settings);
-                (Box::new(opened.unpacked(settings.epoch)), Some(response))
+                let answer = Answer::Opening(Arc::clone(&opened.head), opened.nonce);
+                (Way::Packed(opened), answer)
             }
-            Self::Told(response) => (Box::default(), response),
+            Self::Told(answer) => (Way::Noted(Box::default()), answer),
         };
-        let metrics = underway.into_metrics(response.clone(), settings, now);
-        *self = Self::Told(response);
-        metrics
+        *self = Self::Told(answer);
+        Collected { settings: settings.clone(), way, end }
     }
 }
 
 /// The response that opened the socket.
 fn opening(head: &OpeningHead, nonce: [u8; 16], settings: &Settings) -> HttpUrlResponse {
-    head.response(settings.request.url.clone(), &http::accept(nonce))
+    head.response(settings.request.url.clone(), http::accept(nonce).as_str())
 }
 
 impl Underway {
@@ -196,17 +241,17 @@ impl Underway {
         })
     }
 
-    fn response(&self, settings: &Settings) -> Option<HttpUrlResponse> {
+    fn answer(&self) -> Answer {
         match (&self.opening, self.nonce) {
-            (Some(head), Some(nonce)) => Some(opening(head, nonce, settings)),
-            _ => self.refusal.clone(),
+            (Some(head), Some(nonce)) => Answer::Opening(Arc::clone(head), nonce),
+            _ => Answer::Other(self.refusal.clone()),
         }
     }
 
-    fn into_metrics(self, response: Option<HttpUrlResponse>, settings: &Settings, now: Instant) -> TaskMetrics {
+    fn metrics(&self, settings: &Settings, end: Instant) -> TaskMetrics {
         let Settings { request, common, epoch } = settings;
         let mut metrics = TaskMetrics::new(epoch.date);
-        metrics.task_interval.1 = now.saturating_duration_since(epoch.instant);
+        metrics.task_interval.1 = end.saturating_duration_since(epoch.instant);
         let date = |mark: Mark| self.marks[mark as usize].map(|instant| epoch.date(instant));
         if date(Mark::FetchStart).is_none() {
             return metrics;
@@ -214,11 +259,11 @@ impl Underway {
         // As it went out, with the fields of the handshake.
         let upgrade = self.nonce.and_then(|nonce| http::upgrade(request, &common.additional_headers, nonce).ok());
         let mut sent = request.as_ref().clone();
-        for (name, value) in upgrade.iter().flat_map(|upgrade| &upgrade.fields) {
+        for (name, value) in upgrade.iter().flat_map(Upgrade::fields) {
             sent.set_value(value, name);
         }
         let mut transaction = TransactionMetrics::new(sent);
-        transaction.response = response;
+        transaction.response = self.answer().response(settings);
         transaction.fetch_start_date = date(Mark::FetchStart);
         transaction.domain_lookup_start_date = date(Mark::LookupStart);
         transaction.domain_lookup_end_date = date(Mark::LookupEnd);
@@ -243,18 +288,18 @@ impl Underway {
 }
 
 impl Opened {
-    fn unpacked(self, epoch: Epoch) -> Underway {
+    fn unpacked(&self, epoch: Epoch) -> Underway {
         let mark = |ticks: u32| (ticks != ABSENT).then(|| epoch.instant + self.start + TICK * ticks);
-        let [local_address, remote_address] = match self.addresses {
+        let [local_address, remote_address] = match &self.addresses {
             Addresses::V4(addresses) => addresses.map(|address| Some(SocketAddr::V4(address))),
-            Addresses::Other(addresses) => *addresses,
+            Addresses::Other(addresses) => **addresses,
         };
         Underway {
             marks: self.marks.map(mark),
             upgrade: None,
             nonce: Some(self.nonce),
             response_bytes: self.response_bytes as usize,
-            opening: Some(self.head),
+            opening: Some(Arc::clone(&self.head)),
             refusal: None,
             local_address,
             remote_address,
@@ -265,7 +310,7 @@ impl Opened {
 }
 
 #[cfg(test)]
-mod tests {
+pub mod tests {
     use url::Url;
 
     use super::*;
@@ -283,10 +328,16 @@ mod tests {
         Settings { request: Arc::new(request), common: Arc::new(Common::new(&configuration)), epoch }
     }
 
+    /// Of a task that did nothing.
+    pub fn collected() -> Collected {
+        let settings = settings();
+        Timeline::default().collect(&settings, settings.epoch.instant)
+    }
+
     fn head() -> Arc<OpeningHead> {
         let text = format!(
             "HTTP/1.1 101 Yes\r\nupgrade: websocket\r\nSec-Websocket-Accept: {}\r\nX-A: b: c\r\nX-A: d\r\n\r\n",
-            http::accept(NONCE)
+            http::accept(NONCE).as_str()
         );
         let head = HeadParser::default().parse(&mut text.as_bytes()).unwrap().unwrap();
         Arc::new(OpeningHead::new(&head))
@@ -334,7 +385,7 @@ mod tests {
             assert_eq!(response.header_fields().collect::<Vec<_>>(), fields);
 
             let end = settings.epoch.instant + Duration::from_secs(9000);
-            let metrics = timeline.take_metrics(&settings, end);
+            let metrics = timeline.collect(&settings, end).metrics();
             assert_eq!(metrics.task_interval, (settings.epoch.date, Duration::from_secs(9000)));
             let [transaction] = metrics.transaction_metrics.as_slice() else { panic!("{metrics:?}") };
             let start = settings.epoch.date + Duration::from_secs(3600);

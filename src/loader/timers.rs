@@ -71,7 +71,28 @@ pub struct Timers {
     /// [`Timer::Resource`], which never stands still: the only one that runs while the socket is open and nothing happens.
     resource: Option<Instant>,
     /// The others, while one of them is on.
-    others: Option<Box<[Clock; TIMERS]>>,
+    others: Option<Box<Others>>,
+}
+
+#[derive(Debug, Default)]
+struct Others {
+    clocks: [Clock; TIMERS],
+    /// The earliest deadline of them.
+    next: Option<Instant>,
+}
+
+impl Others {
+    fn change(&mut self, timer: Timer, change: impl FnOnce(&mut Clock)) {
+        let clock = &mut self.clocks[timer as usize];
+        let before = clock.deadline();
+        change(clock);
+        let after = clock.deadline();
+        if after.is_some_and(|deadline| self.next.is_none_or(|next| deadline <= next)) {
+            self.next = after;
+        } else if before.is_some() && before == self.next {
+            self.next = self.clocks.iter().filter_map(|clock| clock.deadline()).min();
+        }
+    }
 }
 
 impl Timers {
@@ -85,22 +106,26 @@ impl Timers {
         self.set(timer, Clock::Off);
     }
 
-    /// There is no deadline any more.
-    pub fn cancel_all(&mut self) {
-        *self = Self::default();
+    /// Starts this one; there is no other any more.
+    pub fn start_only(&mut self, timer: Timer, now: Instant, delay: Duration) {
+        self.resource = None;
+        if let Some(others) = &mut self.others {
+            **others = Default::default();
+        }
+        self.start(timer, now, delay);
     }
 
     /// A clock stands still.
     pub fn stop(&mut self, timer: Timer, now: Instant) {
         if let Some(others) = &mut self.others {
-            others[timer as usize].stop(now);
+            others.change(timer, |clock| clock.stop(now));
         }
     }
 
     /// A clock that stood still runs on.
     pub fn go_on(&mut self, timer: Timer, now: Instant) {
         if let Some(others) = &mut self.others {
-            others[timer as usize].go_on(now);
+            others.change(timer, |clock| clock.go_on(now));
         }
     }
 
@@ -111,8 +136,8 @@ impl Timers {
 
     /// The earliest deadline.
     pub fn next(&self) -> Option<Instant> {
-        let others = self.others.iter().flat_map(|others| others.iter());
-        others.filter_map(|clock| clock.deadline()).chain(self.resource).min()
+        let others = self.others.as_ref().and_then(|others| others.next);
+        others.into_iter().chain(self.resource).min()
     }
 
     /// Takes the deadlines that have passed.
@@ -131,7 +156,7 @@ impl Timers {
     fn clock(&self, timer: Timer) -> Clock {
         match (timer, &self.others) {
             (Timer::Resource, _) => self.resource.map_or(Clock::Off, Clock::Running),
-            (_, Some(others)) => others[timer as usize],
+            (_, Some(others)) => others.clocks[timer as usize],
             (_, None) => Clock::Off,
         }
     }
@@ -140,10 +165,10 @@ impl Timers {
         if timer == Timer::Resource {
             self.resource = clock.deadline();
         } else if !clock.is_off() {
-            self.others.get_or_insert_default()[timer as usize] = clock;
+            self.others.get_or_insert_default().change(timer, |before| *before = clock);
         } else if let Some(others) = &mut self.others {
-            others[timer as usize] = clock;
-            if others.iter().all(|clock| clock.is_off()) {
+            others.change(timer, |before| *before = clock);
+            if others.next.is_none() && others.clocks.iter().all(|clock| clock.is_off()) {
                 self.others = None;
             }
         }

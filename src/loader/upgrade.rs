@@ -27,11 +27,11 @@ impl Loader {
         self.timeline.mark(Mark::RequestStart, env.now);
         match &mut self.tls {
             Some(tls) => {
-                if let Err(error) = tls.send(upgrade.head.len(), std::iter::once(upgrade.head.as_slice())) {
+                if let Err(error) = tls.send(upgrade.head.len(), std::iter::once(upgrade.head.as_bytes())) {
                     return self.lose(env, error);
                 }
             }
-            None => self.raw = Some(Box::new(Raw { bytes: upgrade.head, written: 0 })),
+            None => self.raw = Some(Box::new(Raw { bytes: upgrade.head.into_bytes(), written: 0 })),
         }
         self.stage = Stage::Upgrading(Box::new(Upgrading { parser: HeadParser::default(), offer: upgrade.offer }));
     }
@@ -64,7 +64,8 @@ impl Loader {
         self.timeline.mark(Mark::ResponseEnd, env.now);
         match upgrading.offer.check(&head) {
             Ok(accepted) => {
-                let head = self.settings.common.heads.share(OpeningHead::new(&head));
+                let head =
+                    self.settings.common.heads.share_made(&head, |known, head| known.is_of(head), OpeningHead::new);
                 self.timeline.opened(head, self.settings.epoch);
                 self.opened(env, accepted.protocol);
             }

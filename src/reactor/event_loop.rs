@@ -17,7 +17,7 @@ use super::client::{Client, Scheduled, Work};
 use super::connection::After;
 use super::helm::QUIET;
 use super::receive::{receive, receive_payload};
-use super::{Command, Cork, Deadlines, Shared, WAKER};
+use super::{Command, Cork, Deadlines, Inbox, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::loader::{Action, Env, Loader};
 
@@ -39,6 +39,9 @@ const CORK_DELAY: Duration = Duration::from_millis(2);
 /// How many tasks wait to be put on their queue before it is woken.
 const SCHEDULE_AT: usize = 32;
 
+/// Room for how many commands is kept.
+const COMMANDS_KEPT: usize = 256;
+
 /// How long until a deadline that need not be looked at closely.
 const FAR: Duration = Duration::from_secs(10);
 
@@ -59,6 +62,8 @@ pub(super) struct EventLoop {
     buffer: Vec<u8>,
     events: Option<Events>,
     corked_since: Option<Instant>,
+    /// What was asked for and is to be done, and room for what will be.
+    commands: Vec<Command>,
     /// Connections were corked that this thread had no eye on.
     unwatched: bool,
     /// Tasks whose callbacks are to be put on their queue, together.
@@ -125,6 +130,7 @@ impl EventLoop {
             buffer: Vec::new(),
             events: None,
             corked_since: None,
+            commands: Vec::new(),
             unwatched: false,
             scheduled: Vec::new(),
             work: Vec::new(),
@@ -149,13 +155,12 @@ impl EventLoop {
         // Those that wait from now on are read in the next turn; each behind the callbacks of what was read before.
         let ready = self.ready.len();
         self.now = Instant::now();
-        let commands = {
+        {
             let mut inbox = self.shared.inbox.lock();
             inbox.asleep = false;
+            take_asked(&mut inbox, &mut self.commands, &mut self.work);
             self.unwatched |= std::mem::take(&mut inbox.unwatched);
-            self.work.append(&mut inbox.work);
-            std::mem::take(&mut inbox.commands)
-        };
+        }
         match polled {
             Ok(()) => {
                 for event in &events {
@@ -169,13 +174,13 @@ impl EventLoop {
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
-                self.run_commands(commands);
+                self.run_commands();
                 self.fail_all(&error);
                 return Turn::Over;
             }
         }
         self.events = Some(events);
-        self.run_commands(commands);
+        self.run_commands();
         self.run_timers();
         if ready == 0 && self.may_offer() {
             return Turn::Offer;
@@ -258,21 +263,20 @@ impl EventLoop {
 
     /// Until when to sleep; or there is nothing to do here, for now or for ever.
     fn before_poll(&mut self) -> Result<Option<Duration>, Turn> {
-        {
-            let mut inbox = self.shared.inbox.lock();
-            if inbox.retired && self.on_queue {
-                return Err(Turn::Leave);
+        if self.is_busy()? {
+            // What callbacks asked for meanwhile need not wait for the kernel.
+            self.now = Instant::now();
+            self.run_commands();
+            self.run_callbacks();
+            if self.on_queue && self.told != Told::Nothing {
+                return Err(self.after_turn_on_queue());
             }
-            let idle = inbox.commands.is_empty() && inbox.work.is_empty() && self.ready.is_empty();
-            if inbox.retired && idle && self.entries.is_empty() {
-                inbox.waker = None;
-                return Err(Turn::Over);
-            }
-            if !idle {
+            if self.is_busy()? {
                 return Ok(Some(Duration::ZERO));
             }
-            inbox.asleep = true;
-            self.unwatched |= std::mem::take(&mut inbox.unwatched);
+        }
+        if !self.ready.is_empty() {
+            return Ok(Some(Duration::ZERO));
         }
         let timeout = self.timers.next().map(|deadline| self.time_until(deadline));
         let at_most = |most: Duration| Some(timeout.map_or(most, |timeout| timeout.min(most)));
@@ -281,6 +285,28 @@ impl EventLoop {
             return Ok(at_most(QUIET));
         }
         Ok(if self.watches_cork() { at_most(CORK_DELAY) } else { timeout })
+    }
+
+    /// Takes what was asked for, and whether there was anything. If not, and no socket has more, whoever asks from now on
+    /// wakes this thread.
+    fn is_busy(&mut self) -> Result<bool, Turn> {
+        let mut inbox = self.shared.inbox.lock();
+        if inbox.retired && self.on_queue {
+            return Err(Turn::Leave);
+        }
+        take_asked(&mut inbox, &mut self.commands, &mut self.work);
+        if !self.commands.is_empty() || !self.work.is_empty() {
+            return Ok(true);
+        }
+        if self.ready.is_empty() {
+            if inbox.retired && self.entries.is_empty() {
+                inbox.waker = None;
+                return Err(Turn::Over);
+            }
+            inbox.asleep = true;
+            self.unwatched |= std::mem::take(&mut inbox.unwatched);
+        }
+        Ok(false)
     }
 
     /// A deadline that is far off is looked at again half-way: that needs no exact time now.
@@ -302,8 +328,9 @@ impl EventLoop {
         watching
     }
 
-    fn run_commands(&mut self, commands: Vec<Command>) {
-        for command in commands {
+    fn run_commands(&mut self) {
+        let mut commands = std::mem::take(&mut self.commands);
+        for command in commands.drain(..) {
             match command {
                 Command::Start(client) => self.start(client),
                 Command::Update(client) => {
@@ -320,6 +347,9 @@ impl EventLoop {
                     }
                 }
             }
+        }
+        if commands.capacity() <= COMMANDS_KEPT {
+            self.commands = commands;
         }
     }
 
@@ -645,4 +675,14 @@ pub(super) fn schedule(shared: &Arc<Shared>, clients: impl ExactSizeIterator<Ite
         });
     }
     told
+}
+
+/// An empty list goes in for a full one, and its memory back and forth.
+fn take_asked(inbox: &mut Inbox, commands: &mut Vec<Command>, work: &mut Vec<Arc<dyn Work>>) {
+    if commands.is_empty() {
+        std::mem::swap(commands, &mut inbox.commands);
+    }
+    if work.is_empty() {
+        std::mem::swap(work, &mut inbox.work);
+    }
 }

@@ -1,5 +1,6 @@
 //! A task: what its handles share, and how what happens to it becomes calls of user code.
 
+use std::cell::OnceCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -8,7 +9,7 @@ use std::sync::{Arc, Weak};
 
 use parking_lot::Mutex;
 
-use super::delegate::{Method, WebSocketDelegate, implements};
+use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
@@ -448,9 +449,14 @@ impl TaskShared {
             Callback::Close(code, reason) => self.tell(Method::DidCloseWith, |delegate, session, task| {
                 delegate.did_close_with(session, task, code, reason.as_deref());
             }),
-            Callback::Metrics(metrics) => self.tell(Method::DidFinishCollectingMetrics, |delegate, session, task| {
-                delegate.did_finish_collecting_metrics(session, task, &metrics);
-            }),
+            Callback::Metrics(collected) => {
+                // Made for the first who may want them.
+                let metrics = OnceCell::new();
+                self.tell(Method::DidFinishCollectingMetrics, |delegate, session, task| {
+                    let metrics = metrics.get_or_init(|| collected.metrics());
+                    delegate.did_finish_collecting_metrics(session, task, metrics);
+                });
+            }
             Callback::Complete(error) => {
                 self.tell(Method::DidCompleteWithError, |delegate, session, task| {
                     delegate.did_complete_with_error(session, task, error.as_ref());
@@ -462,20 +468,28 @@ impl TaskShared {
 
     /// Tells the task's own delegate, or the session's where that one leaves the method at its default.
     fn tell(&self, method: Method, call: impl Fn(&dyn WebSocketDelegate, &UrlSession, &WebSocketTask)) {
+        let own = self.desk.lock().delegate();
+        let common = self.session.delegate_with(method);
+        if own.is_none() && common.is_none() {
+            return;
+        }
         let Some(task) = self.myself.upgrade() else { return };
         let task = WebSocketTask::new(SessionTask { shared: task });
         let session = self.session.handle();
-        let own = self.desk.lock().delegate();
-        for delegate in own.into_iter().chain(self.session.delegate_of_tasks()) {
-            let mut implemented = true;
+        let is_told = |delegate: Arc<dyn WebSocketDelegate>| {
+            let mut implemented = Implemented::Yes;
             guarded(|| {
                 // Moved in here: it may be the last reference, and what its drop throws ends here, too.
                 let delegate = delegate;
-                implemented = implements(method, || call(&*delegate, &session, &task));
+                implemented = implements(&*delegate, method, || call(&*delegate, &session, &task));
             });
-            if implemented {
-                return;
-            }
+            implemented
+        };
+        if own.is_some_and(|own| is_told(own) == Implemented::Yes) {
+            return;
+        }
+        if common.is_some_and(|common| is_told(common) == Implemented::Never) {
+            self.session.delegate_lacks(method);
         }
     }
 

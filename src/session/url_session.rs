@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
 
-use super::delegate::{Method, WebSocketDelegate, implements};
+use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
 use super::task::{SessionTask, TaskShared, answer, guarded};
 use super::web_socket_task::WebSocketTask;
@@ -96,6 +97,7 @@ impl UrlSession {
             reactor,
             has_helm,
             delegate: Mutex::new(delegate),
+            lacking: AtomicU16::new(0),
             description: Mutex::new(None),
             registry: Mutex::new(Registry { tasks: BTreeMap::new(), last_identifier: 0, end: End::Open }),
             announcements: Arc::new(Announcements { session: myself.clone(), state: Mutex::default() }),
@@ -227,6 +229,8 @@ pub(super) struct SessionShared {
     /// The thread of the queue may poll for the reactor.
     has_helm: bool,
     delegate: Mutex<Option<Arc<dyn WebSocketDelegate>>>,
+    /// The methods that the delegate is known not to have.
+    lacking: AtomicU16,
     description: Mutex<Option<String>>,
     registry: Mutex<Registry>,
     announcements: Arc<Announcements>,
@@ -273,11 +277,19 @@ impl SessionShared {
         self.delegate.lock().clone()
     }
 
-    /// Whom tasks tell. Nobody once the end of the session is on its way, which is to be the last word: of tasks that are
-    /// made from then on it says nothing.
-    pub(super) fn delegate_of_tasks(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+    /// Whom tasks tell with this method, if the delegate has it. Nobody once the end of the session is on its way, which is to
+    /// be the last word: of tasks that are made from then on it says nothing.
+    pub(super) fn delegate_with(&self, method: Method) -> Option<Arc<dyn WebSocketDelegate>> {
+        if self.lacking.load(Ordering::Relaxed) & method.bit() != 0 {
+            return None;
+        }
         let told = self.registry.lock().end == End::Told;
         if told { None } else { self.delegate() }
+    }
+
+    /// The delegate's type leaves this method at its default: it need not be called again.
+    pub(super) fn delegate_lacks(&self, method: Method) {
+        self.lacking.fetch_or(method.bit(), Ordering::Relaxed);
     }
 
     /// `flaw`: why the task cannot be started.
@@ -302,10 +314,15 @@ impl SessionShared {
             }
             WebSocketTask::new(SessionTask { shared: task })
         };
-        if let Some(delegate) = self.delegate_of_tasks() {
+        if let Some(delegate) = self.delegate_with(Method::DidCreateTask) {
+            let mut implemented = Implemented::Yes;
             guarded(|| {
-                implements(Method::DidCreateTask, || delegate.did_create_task(&session, &task));
+                implemented =
+                    implements(&*delegate, Method::DidCreateTask, || delegate.did_create_task(&session, &task));
             });
+            if implemented == Implemented::Never {
+                self.delegate_lacks(Method::DidCreateTask);
+            }
         }
         task
     }
@@ -379,7 +396,9 @@ impl SessionShared {
         if let Some(delegate) = delegate {
             let session = self.handle();
             guarded(|| {
-                implements(Method::DidBecomeInvalid, || delegate.did_become_invalid_with_error(&session, None));
+                implements(&*delegate, Method::DidBecomeInvalid, || {
+                    delegate.did_become_invalid_with_error(&session, None);
+                });
             });
         }
         let delegate = self.delegate.lock().take();

@@ -262,7 +262,7 @@ impl World {
                 }
                 let metrics = end.metrics.as_ref().expect("metrics");
                 let transactions = usize::from(self.model.started.is_some());
-                assert_eq!(metrics.transaction_metrics.len(), transactions);
+                assert_eq!(metrics.metrics().transaction_metrics.len(), transactions);
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.end(row, cause, &self.peer, &self.plan, seen);
             }

@@ -25,7 +25,8 @@ fn read(pieces: &[&[u8]]) -> (Vec<ResponseHead>, Vec<u8>, Option<HeadError>) {
 /// The same bytes whole, byte by byte and in every two parts give the same; that is given back.
 fn in_every_way(bytes: &[u8]) -> (Vec<ResponseHead>, Vec<u8>, Option<HeadError>) {
     let told = |(heads, left, error): &(Vec<ResponseHead>, Vec<u8>, Option<HeadError>)| {
-        let heads: Vec<_> = heads.iter().map(|head| (head.status_code, head.fields.clone(), head.bytes)).collect();
+        let heads: Vec<_> =
+            heads.iter().map(|head| (head.status_code, head.text.clone(), head.ends.clone(), head.bytes)).collect();
         // How much can be shown of what is no HTTP depends on how much of it came at once.
         let error = error.as_ref().map(|error| error.to_string().split(" begins with").next().unwrap().to_owned());
         (heads, left.clone(), error)
@@ -41,7 +42,7 @@ fn in_every_way(bytes: &[u8]) -> (Vec<ResponseHead>, Vec<u8>, Option<HeadError>)
 }
 
 fn fields(head: &ResponseHead) -> Vec<(&str, &str)> {
-    head.fields.iter().map(|(name, value)| (&**name, &**value)).collect()
+    head.fields().collect()
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn at_most_128_fields() {
     for (count, good) in [(128, true), (129, false)] {
         let bytes = format!("HTTP/1.1 200 OK\r\n{}\r\n", "A: b\r\n".repeat(count));
         let (heads, _, error) = read(&[bytes.as_bytes()]);
-        assert_eq!(heads.first().map(|head| head.fields.len()), good.then_some(128));
+        assert_eq!(heads.first().map(|head| head.fields().count()), good.then_some(128));
         assert_eq!(error.is_some_and(|error| error.to_string().contains("128")), !good);
     }
 }
@@ -258,4 +259,25 @@ fn a_response_for_the_caller() {
     let response = head.into_response(Url::parse("ws://a/").unwrap(), b"no".to_vec());
     assert_eq!((response.status_code(), response.http_version()), (403, "HTTP/1.0"));
     assert_eq!((response.value("set-cookie").as_deref(), response.body()), (Some("a=secret"), &b"no"[..]));
+}
+
+#[test]
+fn an_opening_head_is_of_the_heads_that_differ_in_the_key_alone() {
+    let head = |fields: &str| {
+        let text = format!("HTTP/1.1 101 Yes\r\nUpgrade: websocket\r\n{fields}\r\n\r\n");
+        HeadParser::default().parse(&mut text.as_bytes()).unwrap().unwrap()
+    };
+    let opening = OpeningHead::new(&head("Sec-WebSocket-Accept: a\r\nX-A: b"));
+    assert!(opening.is_of(&head("Sec-WebSocket-Accept: c\r\nX-A:b")));
+    for other in [
+        "Sec-WebSocket-Accept: a\r\nX-A: c",
+        "Sec-WebSocket-Accept: a\r\nX-A: bc",
+        "Sec-WebSocket-Accept: a\r\nX-B: b",
+        "Sec-WebSocket-Accept: a\r\nX-A: b\r\nX-A: b",
+        "Sec-WebSocket-Accept: a",
+        "sec-websocket-accept: a\r\nX-A: b",
+        "X-A: b\r\nSec-WebSocket-Accept: a",
+    ] {
+        assert!(!opening.is_of(&head(other)), "{other}");
+    }
 }

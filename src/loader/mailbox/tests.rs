@@ -52,7 +52,7 @@ impl Desk {
             later: error(ErrorCode::NotConnected),
             close: Some((CloseCode::NORMAL_CLOSURE, Some(b"bye".to_vec()))),
             error: None,
-            metrics: Some(TaskMetrics::new(std::time::SystemTime::UNIX_EPOCH)),
+            metrics: Some(Box::new(crate::loader::timeline::tests::collected())),
         };
         self.mailbox.deliver(Event::End(Box::new(end)));
     }
@@ -169,7 +169,7 @@ fn the_end_waits_behind_messages_that_nobody_took_and_failures_do_not() {
 fn an_end_without_a_close_is_told_without_one() {
     let mut desk = Desk::default();
     let lost = error(ErrorCode::NetworkConnectionLost);
-    let metrics = Some(TaskMetrics::new(std::time::SystemTime::UNIX_EPOCH));
+    let metrics = Some(Box::new(crate::loader::timeline::tests::collected()));
     let end = End { waiting: lost.clone(), later: lost.clone(), close: None, error: Some(lost), metrics };
     desk.mailbox.deliver(Event::End(Box::new(end)));
     assert_eq!(desk.run(), ["metrics", "complete Some(-1005)"]);
