@@ -31,7 +31,7 @@ mod supply;
 mod utf8;
 mod violation;
 
-pub use decoder::{Decoder, Incoming};
+pub use decoder::{Decoder, Incoming, Short};
 pub use frame::cut_reason;
 pub use outgoing::Outgoing;
 pub use output::Output;
