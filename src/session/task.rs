@@ -361,8 +361,14 @@ impl TaskShared {
     /// A receive waits for its message. Inside a callback of this task, the turn that runs it may keep it.
     pub(super) fn receive(&self, handler: Completion<Message>) {
         if let Some(handler) = self.keep(handler) {
-            self.put_receive(|mailbox| mailbox.receive_for_good(handler));
+            self.receive_for_good(handler);
         }
+    }
+
+    /// Apart from the short way that nearly all receives go.
+    #[inline(never)]
+    fn receive_for_good(&self, handler: Completion<Message>) {
+        self.put_receive(|mailbox| mailbox.receive_for_good(handler));
     }
 
     /// A receive waits that may be withdrawn; its number, which its handler may know.

@@ -122,13 +122,17 @@ impl Decoder {
             && (payload.len() as u64) < self.limit
         {
             *input = after;
-            if opcode != Opcode::Text {
-                tell(Short::Data(payload));
-            } else if let Ok(text) = whole_text(payload) {
-                tell(Short::Text(text));
-            } else {
-                self.finish();
-                return Err(not_text(Malformed));
+            let message = match opcode {
+                Opcode::Text => whole_text(payload).map(Short::Text),
+                _ => Ok(Short::Data(payload)),
+            };
+            match message {
+                // The one place for it, so that it becomes a part of this loop.
+                Ok(message) => tell(message),
+                Err(malformed) => {
+                    self.finish();
+                    return Err(not_text(malformed));
+                }
             }
         }
         Ok(())
