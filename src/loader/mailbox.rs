@@ -435,8 +435,8 @@ impl Mailbox {
         }
     }
 
-    /// Lends out the short messages that are next, for receives that are asked for one by one. Nothing where something else
-    /// is to be told before them. They count as unread until they come back, or come back as taken.
+    /// Lends out the messages that are next and came together, for receives that are asked for one by one. Nothing where
+    /// something else is to be told before them. They count as unread until they come back, or come back as taken.
     pub fn lend(&mut self) -> Option<Bundle> {
         let plain = self.prompt.is_empty() && self.pongs() == 0 && self.returned() == 0;
         if !plain || !self.receives.is_empty() || !matches!(self.telling(), Telling::NotYet) {

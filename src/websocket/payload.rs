@@ -8,9 +8,10 @@ use crate::foundation::Message;
 
 /// How much is reserved ahead of the first bytes of a frame.
 const AHEAD: usize = 4096;
-/// The memory of a message may become so many times the bytes that are there. Twice would be less, but costs a message of a
-/// megabyte two system calls and two moves more.
-const GROWTH: usize = 4;
+/// The memory of a message may become so many times the bytes that are there. Twice takes a message of a megabyte two system
+/// calls more; with four times it is moved so seldom that allocators which give the end of their memory back to the system do
+/// so for each message, where another thread frees them.
+const GROWTH: usize = 3;
 /// How much room is offered at a time: what that growth allows, at least this…
 const SMALLEST_ROOM: usize = 64 * 1024;
 /// …and at most this.
@@ -18,7 +19,7 @@ const LARGEST_ROOM: usize = 1024 * 1024;
 
 /// The payload of a message so far, all of its frames joined. Of a text, every byte is checked when it arrives.
 ///
-/// Memory follows what has arrived, never what a header promises: the capacity grows at most to four times the bytes that are
+/// Memory follows what has arrived, never what a header promises: the capacity grows at most to three times the bytes that are
 /// there, or to a small constant. Where the end of the message is known it grows to exactly that.
 ///
 /// The fields are private to this file because `finish` relies on them: `bytes[..filled]` has arrived and is never
@@ -150,7 +151,7 @@ pub struct PayloadBuffer {
 
 impl PayloadBuffer {
     /// Room for the next bytes of the message: initialised, never empty, never beyond the end of the frame. It grows with
-    /// what has arrived: three times as much, but 64 KiB at least and 1 MiB at most.
+    /// what has arrived: twice as much, but 64 KiB at least and 1 MiB at most.
     #[cfg(any(test, feature = "__internals"))]
     pub fn space(&mut self) -> &mut [u8] {
         self.message.payload.room(self.rest, self.is_last)
