@@ -38,7 +38,7 @@ pub enum Event {
     },
     /// A message arrived whole.
     Message(Message),
-    /// Short messages arrived whole, at least one.
+    /// Messages arrived whole together, at least one.
     Messages(Bundle),
     /// A message was handed to the kernel, or never will be.
     Sent(Completion<()>, Result<(), UrlError>),

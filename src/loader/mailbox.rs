@@ -436,8 +436,8 @@ impl Mailbox {
         }
     }
 
-    /// Lends out the short messages that are next, for receives that are asked for one by one. Nothing where something else
-    /// is to be told before them. They count as unread until they come back, or come back as taken.
+    /// Lends out the messages that are next and came together, for receives that are asked for one by one. Nothing where
+    /// something else is to be told before them. They count as unread until they come back, or come back as taken.
     pub fn lend(&mut self) -> Option<Bundle> {
         let plain = self.prompt.is_empty() && self.pongs() == 0 && self.returned() == 0;
         if !plain || !self.receives.is_empty() || !matches!(self.telling(), Telling::NotYet) {
@@ -453,11 +453,13 @@ impl Mailbox {
         }
     }
 
-    /// Takes back what was lent: `taken` messages with so many bytes were told, the others are still here.
-    pub fn take_back(&mut self, messages: Bundle, taken: usize, bytes: usize) {
+    /// Takes back what was lent, which was `count` messages with so many bytes: those that are gone were told.
+    pub fn take_back(&mut self, messages: Bundle, count: usize, bytes: usize) {
+        let taken = count.saturating_sub(messages.len());
         if taken > 0 {
             self.taken = true;
             self.departed = self.arrived.min(self.departed + taken as u64);
+            let bytes = bytes.saturating_sub(messages.bytes());
             self.unread = self.unread.saturating_sub(bytes + taken * MESSAGE_OVERHEAD);
         }
         self.take_back_bundle(messages);
@@ -466,6 +468,11 @@ impl Mailbox {
     /// Memory that was emptied; an idle task is to keep none.
     pub fn spare(&mut self) -> &mut Spare {
         &mut self.spare
+    }
+
+    /// All of that memory, if there is any.
+    pub fn take_spare(&mut self) -> Option<Spare> {
+        (!self.spare.is_empty()).then(|| std::mem::take(&mut self.spare))
     }
 
     /// The sends that are to be told of next, if they are and are many.
