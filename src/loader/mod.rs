@@ -314,6 +314,7 @@ impl Loader {
     }
 
     /// Whether a message of so many bytes would pass `maximum_send_queue`.
+    #[inline]
     pub fn send_queue_is_full_for(&self, bytes: usize) -> bool {
         let limit = self.settings.common.options.maximum_send_queue;
         limit.is_some_and(|limit| bytes > limit.saturating_sub(self.sends.buffered()))
@@ -397,6 +398,12 @@ impl Loader {
         };
         self.output_is_out = true;
         Some(output)
+    }
+
+    /// Whether [`give_back`](Self::give_back) asks for the time. Of a task that is open and waits for no pong it does not.
+    #[inline]
+    pub fn asks_for_time(&self) -> bool {
+        self.ending.is_some() || !self.pings.is_empty() || !matches!(self.stage, Stage::Open(_))
     }
 
     /// Takes back what [`take_output`](Self::take_output) gave, with what could not be written.

@@ -58,6 +58,8 @@ pub struct Line {
     left: u64,
     /// Where the message ends that was framed last.
     last: u64,
+    /// There are, or were, entries that say [`WAITS`].
+    waits: bool,
 }
 
 /// Sends that were handed to the kernel: their handlers are called with `Ok`.
@@ -96,14 +98,21 @@ impl Line {
     /// An empty line whose first message begins behind `position`.
     fn new(position: u64, spare: &mut Spare) -> Box<Self> {
         let mut line = spare.line();
-        (line.left, line.last) = (position, position);
+        (line.left, line.last, line.waits) = (position, position, false);
         line
     }
 
+    #[inline]
     fn push(&mut self, send: Send) {
         if self.chunks.is_empty() && self.front.len() < CHUNK {
             self.front.push_back(send);
-        } else if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+        } else {
+            self.push_behind(send);
+        }
+    }
+
+    fn push_behind(&mut self, send: Send) {
+        if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
             last.push(send);
         } else {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -141,14 +150,19 @@ impl Line {
         if self.front.len() < TOGETHER || !self.aside.is_empty() {
             return None;
         }
-        let (mut end, mut bytes) = (self.left, 0usize);
-        for send in &self.front {
-            if send.distance >= ASIDE {
-                return None;
+        let (end, bytes) = if self.chunks.is_empty() && !self.waits {
+            (self.last, self.buffered)
+        } else {
+            let (mut end, mut bytes) = (self.left, 0usize);
+            for send in &self.front {
+                if send.distance >= ASIDE {
+                    return None;
+                }
+                end += u64::from(send.distance);
+                bytes += send.bytes as usize;
             }
-            end += u64::from(send.distance);
-            bytes += send.bytes as usize;
-        }
+            (end, bytes)
+        };
         if end > position {
             return None;
         }
@@ -156,16 +170,6 @@ impl Line {
         self.buffered -= bytes;
         let next = self.chunks.pop_front().map_or_else(|| spare.list(), VecDeque::from);
         Some((SentBatch(std::mem::replace(&mut self.front, next)), bytes))
-    }
-
-    /// The distance of the position from that of the message before, where both fit in an entry.
-    fn distance(&mut self, position: u64) -> Option<u32> {
-        let distance = position.checked_sub(self.last).and_then(|distance| u32::try_from(distance).ok());
-        let distance = distance.filter(|distance| *distance < ASIDE);
-        if position != u64::MAX {
-            self.last = position;
-        }
-        distance
     }
 
     /// Takes the first send if the frames up to `position` let it go: its handler, and how many bytes were sent or why not.
@@ -197,6 +201,7 @@ impl Sends {
     /// A message that is not framed yet.
     pub fn waits(&mut self, bytes: usize, handler: Completion<()>, spare: &mut Spare) {
         let line = self.line.get_or_insert_with(|| Line::new(0, spare));
+        line.waits = true;
         line.buffered += bytes;
         match u32::try_from(bytes) {
             Ok(bytes) => line.push(Send { handler, bytes, distance: WAITS }),
@@ -205,12 +210,23 @@ impl Sends {
     }
 
     /// A message whose frames end at `position`.
+    #[inline]
     pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>, spare: &mut Spare) {
         let line = self.line.get_or_insert_with(|| Line::new(position, spare));
         line.buffered += bytes;
-        match (u32::try_from(bytes), line.distance(position)) {
-            (Ok(bytes), Some(distance)) if position != u64::MAX => line.push(Send { handler, bytes, distance }),
-            _ => line.push_aside(Aside::Far { bytes, position: Some(position) }, handler),
+        // Wraps for a position that is never reached, which is far from all others.
+        let distance = position.wrapping_sub(line.last);
+        match (u32::try_from(bytes), u32::try_from(distance)) {
+            (Ok(bytes), Ok(distance)) if distance < ASIDE => {
+                line.last = position;
+                line.push(Send { handler, bytes, distance });
+            }
+            _ => {
+                if position != u64::MAX {
+                    line.last = position;
+                }
+                line.push_aside(Aside::Far { bytes, position: Some(position) }, handler);
+            }
         }
     }
 
@@ -245,6 +261,7 @@ impl Sends {
     }
 
     /// Frames up to `position` were handed to the kernel.
+    #[inline]
     pub fn written(&mut self, position: u64, events: &mut Vec<Event>, spare: &mut Spare) {
         let Some(line) = &mut self.line else { return };
         while let Some((sent, bytes)) = line.leaves_together(position, spare) {

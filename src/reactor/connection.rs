@@ -4,7 +4,7 @@
 //! (a thread that calls `send`, the reactor) becomes the writer, writes without the lock, and goes on until nothing is
 //! left; everybody else leaves what they have with the writer. Only the reactor reads.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::ptr;
 use std::sync::Arc;
@@ -88,8 +88,17 @@ impl Scratch {
 const EVENTS_KEPT: usize = 16 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
-    static CORK: Cell<Place> = const { Cell::new(NOWHERE) };
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    static CORK: Corked = const { Corked { place: Cell::new(NOWHERE), gathered: Cell::new(false), alone: Cell::new(false) } };
+}
+
+/// What a thread that runs callbacks sends gathers.
+struct Corked {
+    place: Cell<Place>,
+    /// A connection has something to be written when the cork goes.
+    gathered: Cell<bool>,
+    /// One callback runs, and no other is waiting: its first send has nobody to wait for.
+    alone: Cell<bool>,
 }
 
 /// Where what a thread sends gathers.
@@ -98,22 +107,19 @@ struct Place {
     /// The reactor whose connections gather; null: each send is written at once.
     shared: *const Shared,
     since: Option<Instant>,
-    /// A connection has something to be written when the cork goes.
-    gathered: bool,
-    /// One callback runs, and no other is waiting: its first send has nobody to wait for.
-    alone: bool,
 }
 
-const NOWHERE: Place = Place { shared: ptr::null(), since: None, gathered: false, alone: false };
+const NOWHERE: Place = Place { shared: ptr::null(), since: None };
 
 /// Lends this thread's scratch; a thread that is ending gets one of its own.
+#[inline]
 fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
-    let kept = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok().and_then(|mut scratch| scratch.take()));
-    let mut scratch = kept.ok().flatten().unwrap_or_else(|| Box::new(Scratch::new()));
+    let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_else(|| Box::new(Scratch::new()));
     let result = run(&mut scratch);
-    scratch.events.clear();
-    scratch.events.shrink_to(EVENTS_KEPT);
-    let _ = SCRATCH.try_with(|kept| kept.replace(Some(scratch)));
+    if scratch.events.capacity() > EVENTS_KEPT {
+        scratch.events = Vec::new();
+    }
+    let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
     result
 }
 
@@ -225,38 +231,43 @@ impl Connection {
     }
 
     /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
+    #[inline]
     fn write(&self, client: &dyn Client, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
-        let Some(now) = self.corked_since().filter(|_| !Cork::is_first_of_one()) else {
-            // Whoever sends from elsewhere does not wait for the callbacks that gather here.
-            let (_, schedule) = self.step_with(client, Instant::now(), true, give);
-            return self.schedule(client, schedule);
-        };
+        let corked = self.corked();
+        // Whoever sends from elsewhere does not wait for the callbacks that gather here.
+        let gathers = corked.is_some_and(|(_, is_first_of_one)| !is_first_of_one);
+        let now = corked.map_or_else(Instant::now, |(since, _)| since);
         let (newly_corked, schedule) = with_scratch(|scratch| {
             let mut state = self.state.lock();
             let mut schedule = false;
-            if state.loader.send_queue_is_full_for(bytes) {
+            if gathers && state.loader.send_queue_is_full_for(bytes) {
                 // What the cork holds back is no reason to refuse a message.
                 state = self.flush(client, state, scratch, now, &mut schedule);
             }
             give(&mut state.loader, &mut environment(scratch, now));
-            if state.loader.buffered_amount() >= CORK_LIMIT {
+            if !gathers || state.loader.buffered_amount() >= CORK_LIMIT {
                 state = self.flush(client, state, scratch, now, &mut schedule);
             }
-            let newly_corked = !std::mem::replace(&mut state.corked, true);
+            let newly_corked = gathers && !std::mem::replace(&mut state.corked, true);
             (newly_corked, tell(client, &mut state, scratch) | schedule)
         });
         if newly_corked && let Some(client) = client.to_arc() {
-            Cork::change(|place| place.gathered = true);
+            let _ = CORK.try_with(|cork| cork.gathered.set(true));
             self.shared.add_corked(client);
         }
         self.schedule(client, schedule);
     }
 
-    /// Since when this thread runs callbacks, whose sends leave together, if it does. That is near enough to the time for
-    /// what only waits to be written.
-    fn corked_since(&self) -> Option<Instant> {
-        let place = CORK.try_with(Cell::get).ok()?;
-        place.since.filter(|_| ptr::eq(place.shared, Arc::as_ptr(&self.shared)))
+    /// Since when this thread runs callbacks, whose sends leave together, if it does: near enough to the time for what is
+    /// sent. And whether this is the first send of a callback that has nobody to wait for.
+    #[inline]
+    fn corked(&self) -> Option<(Instant, bool)> {
+        let corked = CORK.try_with(|cork| {
+            let place = cork.place.get();
+            let since = place.since.filter(|_| ptr::eq(place.shared, Arc::as_ptr(&self.shared)))?;
+            Some((since, cork.alone.replace(false)))
+        });
+        corked.ok().flatten()
     }
 
     /// A step of the road; then what it has to say is written and told.
@@ -307,6 +318,7 @@ impl Connection {
         })
     }
 
+    #[inline]
     fn schedule(&self, client: &dyn Client, schedule: bool) {
         if schedule && let Some(client) = client.to_arc() {
             self.shared.scheduled();
@@ -352,7 +364,9 @@ impl Connection {
             // What happened up to here is told before what happens while the lock is let go.
             *schedule |= tell(client, &mut state, scratch);
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
-            now = Instant::now();
+            if result.is_err() || state.loader.asks_for_time() {
+                now = Instant::now();
+            }
             let mut env = environment(scratch, now);
             state.loader.give_back(&mut env, output);
             // The end may have waited for these bytes: there are other deadlines now, or the socket is to be closed.
@@ -416,10 +430,12 @@ impl std::fmt::Debug for Connection {
 
 /// Tells the session what happened, under the lock, so that handlers keep the order of their calls. Whether the task's
 /// callbacks must be put on their queue, which is done without the lock.
+#[inline]
 fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
-    if scratch.events.is_empty() {
-        return false;
-    }
+    !scratch.events.is_empty() && tell_events(client, state, scratch)
+}
+
+fn tell_events(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     fit(scratch);
     let delivered = client.deliver(&mut scratch.events, &mut scratch.spare);
     scratch.events.clear();
@@ -456,13 +472,9 @@ const SLICES: usize = 32;
 /// One system call for all that is given, again only where there are many pieces, or the kernel took a part of it.
 fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
     while !output.is_empty() {
-        let mut slices = [io::IoSlice::new(&[]); SLICES];
-        let count = output.slices(&mut slices);
-        let slices = slices.get(..count).unwrap_or_default();
-        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let result = match slices {
-            [slice] => socket.write(slice),
-            slices => write_vectored(socket, slices),
+        let (offered, result) = match output.single() {
+            Some(slice) => (slice.len(), socket.write(slice)),
+            None => write_parts(socket, output),
         };
         match result {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -473,6 +485,13 @@ fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn write_parts(socket: &TcpStream, output: &Output) -> (usize, io::Result<usize>) {
+    let mut slices = [io::IoSlice::new(&[]); SLICES];
+    let count = output.slices(&mut slices);
+    let slices = slices.get(..count).unwrap_or_default();
+    (slices.iter().map(|slice| slice.len()).sum(), write_vectored(socket, slices))
 }
 
 /// `writev` raises SIGPIPE where the peer is gone, and a host that is not a Rust program may not ignore it. On Apple's
@@ -503,45 +522,41 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 pub struct Cork {
     shared: Arc<Shared>,
     since: Instant,
-    before: Place,
+    before: (Place, bool, bool),
 }
 
 impl Cork {
     /// `now` is asked unless this is inside another cork.
     pub(super) fn new(shared: &Arc<Shared>, now: impl FnOnce() -> Instant) -> Self {
-        let before = CORK.try_with(Cell::get).unwrap_or(NOWHERE);
-        let within = before.since.filter(|_| ptr::eq(before.shared, Arc::as_ptr(shared)));
+        let before = CORK.try_with(Corked::get).unwrap_or((NOWHERE, false, false));
+        let within = before.0.since.filter(|_| ptr::eq(before.0.shared, Arc::as_ptr(shared)));
         let since = within.unwrap_or_else(now);
-        let place = Place { shared: Arc::as_ptr(shared), since: Some(since), ..NOWHERE };
-        let _ = CORK.try_with(|cork| cork.set(place));
+        let place = Place { shared: Arc::as_ptr(shared), since: Some(since) };
+        let _ = CORK.try_with(|cork| cork.set((place, false, false)));
         Self { shared: Arc::clone(shared), since, before }
     }
 
     /// Whether the next callback is the only one there is: the first that it sends is written at once, and only what it
     /// sends behind that gathers.
     pub fn set_alone(&self, alone: bool) {
-        Self::change(|place| place.alone = alone);
+        let _ = CORK.try_with(|cork| cork.alone.set(alone));
     }
 
     /// Whether something waits to be written.
     pub fn has_gathered(&self) -> bool {
-        CORK.try_with(|cork| cork.get().gathered).unwrap_or(true)
+        CORK.try_with(|cork| cork.gathered.get()).unwrap_or(true)
+    }
+}
+
+impl Corked {
+    fn get(&self) -> (Place, bool, bool) {
+        (self.place.get(), self.gathered.get(), self.alone.get())
     }
 
-    fn is_first_of_one() -> bool {
-        let alone = CORK.try_with(|cork| cork.get().alone).unwrap_or(false);
-        if alone {
-            Self::change(|place| place.alone = false);
-        }
-        alone
-    }
-
-    fn change(change: impl FnOnce(&mut Place)) {
-        let _ = CORK.try_with(|cork| {
-            let mut place = cork.get();
-            change(&mut place);
-            cork.set(place);
-        });
+    fn set(&self, (place, gathered, alone): (Place, bool, bool)) {
+        self.place.set(place);
+        self.gathered.set(gathered);
+        self.alone.set(alone);
     }
 }
 

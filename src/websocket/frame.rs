@@ -169,6 +169,7 @@ impl EncodedHeader {
 }
 
 /// The size of a client's frame with a payload of `length` bytes, header and key included.
+#[inline]
 pub fn frame_size(length: usize) -> usize {
     length
         + match length {
@@ -179,6 +180,7 @@ pub fn frame_size(length: usize) -> usize {
 }
 
 /// Appends a whole unfragmented frame, masked with `key`.
+#[inline]
 pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
     out.reserve(frame_size(payload.len()));
     let first = opcode as u8 | FIN;
