@@ -82,6 +82,27 @@ impl Scratch {
     fn new() -> Self {
         Self { supply: Supply::new(system_random()), spare: Spare::default(), events: Vec::new() }
     }
+
+    /// This thread's; a thread that is ending gets one of its own.
+    #[inline]
+    fn take() -> Box<Self> {
+        let kept = SCRATCH.try_with(Cell::take);
+        kept.ok().flatten().unwrap_or_else(Self::boxed)
+    }
+
+    #[cold]
+    fn boxed() -> Box<Self> {
+        Box::new(Self::new())
+    }
+
+    /// This thread uses it again.
+    #[inline(always)]
+    fn put_back(mut self: Box<Self>) {
+        if self.events.capacity() > EVENTS_KEPT {
+            self.events = Vec::new();
+        }
+        let _ = SCRATCH.try_with(|kept| kept.set(Some(self)));
+    }
 }
 
 /// How much room for events a thread keeps.
@@ -101,6 +122,17 @@ struct Corked {
     alone: Cell<bool>,
 }
 
+/// Between [`Connection::begin_send`] and [`Connection::end_send`].
+struct Sending<'a> {
+    state: MutexGuard<'a, State>,
+    scratch: Box<Scratch>,
+    now: Instant,
+    /// It is left to the cork.
+    gathers: bool,
+    /// The task's callbacks must be put on their queue.
+    schedule: bool,
+}
+
 /// Where what a thread sends gathers.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -111,15 +143,11 @@ struct Place {
 
 const NOWHERE: Place = Place { shared: ptr::null(), since: None };
 
-/// Lends this thread's scratch; a thread that is ending gets one of its own.
-#[inline]
+/// Lends this thread's scratch.
 fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
-    let mut scratch = SCRATCH.try_with(Cell::take).ok().flatten().unwrap_or_else(|| Box::new(Scratch::new()));
+    let mut scratch = Scratch::take();
     let result = run(&mut scratch);
-    if scratch.events.capacity() > EVENTS_KEPT {
-        scratch.events = Vec::new();
-    }
-    let _ = SCRATCH.try_with(|kept| kept.set(Some(scratch)));
+    scratch.put_back();
     result
 }
 
@@ -157,13 +185,18 @@ impl Connection {
 
     /// `send`.
     pub fn send(&self, client: &dyn Client, message: Message, handler: Completion<()>) {
-        let bytes = message.len();
-        self.write(client, bytes, |loader, env| loader.send(env, message, handler));
+        let mut sending = self.begin_send(client, message.len());
+        let Sending { state, scratch, now, .. } = &mut sending;
+        state.loader.send(&mut environment(scratch, *now), message, handler);
+        self.end_send(client, sending);
     }
 
     /// `send_ping`.
     pub fn send_ping(&self, client: &dyn Client, handler: Completion<()>) {
-        self.write(client, 0, |loader, env| loader.send_ping(env, handler));
+        let mut sending = self.begin_send(client, 0);
+        let Sending { state, scratch, now, .. } = &mut sending;
+        state.loader.send_ping(&mut environment(scratch, *now), handler);
+        self.end_send(client, sending);
     }
 
     /// `cancel`.
@@ -230,27 +263,36 @@ impl Connection {
         }
     }
 
-    /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
+    /// Something of so many bytes is about to be given to the road: to be written at once, or with what else is sent under
+    /// the cork.
     #[inline]
-    fn write(&self, client: &dyn Client, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
-        let corked = self.corked();
-        // Whoever sends from elsewhere does not wait for the callbacks that gather here.
-        let gathers = corked.is_some_and(|(_, is_first_of_one)| !is_first_of_one);
-        let now = corked.map_or_else(Instant::now, |(since, _)| since);
-        let (newly_corked, schedule) = with_scratch(|scratch| {
-            let mut state = self.state.lock();
-            let mut schedule = false;
-            if gathers && state.loader.send_queue_is_full_for(bytes) {
-                // What the cork holds back is no reason to refuse a message.
-                state = self.flush(client, state, scratch, now, &mut schedule);
-            }
-            give(&mut state.loader, &mut environment(scratch, now));
-            if !gathers || state.loader.buffered_amount() >= CORK_LIMIT {
-                state = self.flush(client, state, scratch, now, &mut schedule);
-            }
-            let newly_corked = gathers && !std::mem::replace(&mut state.corked, true);
-            (newly_corked, tell(client, &mut state, scratch) | schedule)
-        });
+    fn begin_send<'a>(&'a self, client: &dyn Client, bytes: usize) -> Sending<'a> {
+        let (now, gathers) = match self.corked() {
+            Some((since, is_first_of_one)) => (since, !is_first_of_one),
+            // Whoever sends from elsewhere does not wait for the callbacks that gather here.
+            None => (Instant::now(), false),
+        };
+        let mut scratch = Scratch::take();
+        let mut state = self.state.lock();
+        let mut schedule = false;
+        if gathers && state.loader.send_queue_is_full_for(bytes) {
+            // What the cork holds back is no reason to refuse a message.
+            state = self.flush(client, state, &mut scratch, now, &mut schedule);
+        }
+        Sending { state, scratch, now, gathers, schedule }
+    }
+
+    /// It was given.
+    #[inline]
+    fn end_send<'a>(&'a self, client: &dyn Client, sending: Sending<'a>) {
+        let Sending { mut state, mut scratch, now, gathers, mut schedule } = sending;
+        if !gathers || state.loader.buffered_amount() >= CORK_LIMIT {
+            state = self.flush(client, state, &mut scratch, now, &mut schedule);
+        }
+        let newly_corked = gathers && !std::mem::replace(&mut state.corked, true);
+        schedule |= tell(client, &mut state, &mut scratch);
+        drop(state);
+        scratch.put_back();
         if newly_corked && let Some(client) = client.to_arc() {
             let _ = CORK.try_with(|cork| cork.gathered.set(true));
             self.shared.add_corked(client);
@@ -353,6 +395,9 @@ impl Connection {
             return state;
         }
         let mut rounds = 0;
+        if state.loader.has_no_output() {
+            return state;
+        }
         let Some(mut output) = state.loader.take_output(&mut environment(scratch, now)) else { return state };
         let Some(socket) = state.socket.clone() else {
             state.loader.give_back(&mut environment(scratch, now), output);
@@ -386,6 +431,9 @@ impl Connection {
                     self.notify(client);
                     break;
                 }
+            }
+            if state.loader.has_no_output() {
+                break;
             }
             rounds += 1;
             if rounds == ROUNDS {
@@ -430,11 +478,12 @@ impl std::fmt::Debug for Connection {
 
 /// Tells the session what happened, under the lock, so that handlers keep the order of their calls. Whether the task's
 /// callbacks must be put on their queue, which is done without the lock.
-#[inline]
+#[inline(always)]
 fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     !scratch.events.is_empty() && tell_events(client, state, scratch)
 }
 
+#[inline(never)]
 fn tell_events(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     fit(scratch);
     let delivered = client.deliver(&mut scratch.events, &mut scratch.spare);

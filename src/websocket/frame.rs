@@ -179,10 +179,10 @@ pub fn frame_size(length: usize) -> usize {
         }
 }
 
-/// Appends a whole unfragmented frame, masked with `key`.
-#[inline]
+/// Appends a whole unfragmented frame, masked with `key`. Whoever knows better than the vector how it is to grow has made
+/// room before.
+#[inline(always)]
 pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
-    out.reserve(frame_size(payload.len()));
     let first = opcode as u8 | FIN;
     let [a, b, c, d] = key;
     // Arrays of a known length are stored; a slice of the header would be copied by a call.

@@ -32,7 +32,6 @@ pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: usize) {
 /// What is appended is masked on its way, in pieces of a length that the compiler knows.
 #[inline]
 pub fn extend_masked(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4]) {
-    out.reserve(payload.len());
     let (blocks, rest) = payload.as_chunks::<64>();
     for block in blocks {
         out.extend_from_slice(&masked(*block, key));

@@ -232,6 +232,12 @@ impl Outgoing {
             && matches!(self.closing(), Closing::NotAsked | Closing::Written)
     }
 
+    /// Whether there is certainly nothing to take: a glance, which need not see that there is nothing.
+    #[inline]
+    pub fn is_still(&self) -> bool {
+        self.tail.is_empty() && self.queue.is_none()
+    }
+
     /// Whether all of a Close has been written. Nothing is sent after it.
     pub fn close_is_written(&self) -> bool {
         matches!(self.closing(), Closing::Written)
@@ -261,6 +267,7 @@ impl Outgoing {
     }
 
     /// Room in the tail for so many bytes more, which are fewer than a chunk.
+    #[inline(never)]
     fn make_room(&mut self, size: usize, supply: &mut Supply) {
         if self.tail.len() + size > CHUNK {
             self.end_tail();
@@ -406,7 +413,7 @@ fn control(kind: FrameKind, payload: &[u8], supply: &mut Supply) -> Part {
         FrameKind::Close => Opcode::Close,
         FrameKind::Data | FrameKind::Ping => Opcode::Ping,
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(frame::frame_size(payload.len()));
     frame::append_frame(&mut bytes, opcode, payload, supply.random.mask_key());
     Part::Frames(Frames { bytes, written: 0, kind })
 }
