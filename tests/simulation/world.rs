@@ -188,8 +188,12 @@ impl World {
         self.cause = cause;
         let mut events = Vec::new();
         let now = match cause {
-            // It says that it does not look at the clock: then it may be one that stands still.
-            Cause::GivenBack if !self.loader.asks_for_time() => *BASE,
+            Cause::GivenBack if !self.loader.asks_for_time() => {
+                // It says that it does not look at the clock: then it may be one that stands still.
+                assert!(self.model.opened && !self.model.cancelled && self.model.ended.is_none());
+                assert_eq!(self.model.pings_answered, self.model.ping_line.made, "a ping's clock runs");
+                *BASE
+            }
             _ => self.instant(),
         };
         let Self { loader, supply, spare, .. } = self;
