@@ -68,7 +68,7 @@ fn equal<T: PartialEq + std::fmt::Debug>(what: &str, found: T, expected: T) -> R
 
 // Frames.
 
-type Decoded = (Vec<Incoming<'static>>, Option<ViolationKind>);
+type Decoded = (Vec<Incoming>, Option<ViolationKind>);
 
 /// What comes out of pieces, up to a violation.
 fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
@@ -77,7 +77,7 @@ fn decoded<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Decoded {
     for mut piece in pieces {
         loop {
             match decoder.decode(&mut piece) {
-                Ok(Some(next)) => incoming.push(next.into_owned()),
+                Ok(Some(next)) => incoming.push(next),
                 Ok(None) => break,
                 Err(violation) => return (incoming, Some(violation.kind())),
             }
@@ -111,7 +111,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-fn string(payload: &[u8]) -> Incoming<'static> {
+fn string(payload: &[u8]) -> Incoming {
     Incoming::Message(Message::String(String::from_utf8(payload.to_vec()).expect("the vectors are right")))
 }
 

@@ -452,11 +452,13 @@ impl Mailbox {
         }
     }
 
-    /// Takes back what was lent: `taken` messages with so many bytes were told, the others are still here.
-    pub fn take_back(&mut self, messages: Bundle, taken: usize, bytes: usize) {
+    /// Takes back what was lent, which was `count` messages with so many bytes: those that are gone were told.
+    pub fn take_back(&mut self, messages: Bundle, count: usize, bytes: usize) {
+        let taken = count.saturating_sub(messages.len());
         if taken > 0 {
             self.taken = true;
             self.departed = self.arrived.min(self.departed + taken as u64);
+            let bytes = bytes.saturating_sub(messages.bytes());
             self.unread = self.unread.saturating_sub(bytes + taken * MESSAGE_OVERHEAD);
         }
         self.take_back_bundle(messages);
@@ -465,6 +467,11 @@ impl Mailbox {
     /// Memory that was emptied; an idle task is to keep none.
     pub fn spare(&mut self) -> &mut Spare {
         &mut self.spare
+    }
+
+    /// All of that memory, if there is any.
+    pub fn take_spare(&mut self) -> Option<Spare> {
+        (!self.spare.is_empty()).then(|| std::mem::take(&mut self.spare))
     }
 
     /// The sends that are to be told of next, if they are and are many.

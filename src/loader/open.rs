@@ -5,7 +5,10 @@ use std::io;
 use super::end::{Cause, io_error};
 use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
 use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, UrlError};
-use crate::websocket::{Decoder, Incoming, PayloadBuffer, Violation, ViolationKind, cut_reason};
+use crate::websocket::{Decoder, Incoming, PayloadBuffer, Short, Violation, ViolationKind, cut_reason};
+
+/// As many long messages as this are expected to come together, where two do.
+const LONG: usize = 16;
 
 /// `cancel_with` was called with these.
 pub struct Closing {
@@ -129,8 +132,25 @@ impl Loader {
 
     /// Frames came.
     pub(super) fn read_frames(&mut self, env: &mut Env<'_>, input: &mut &[u8]) {
+        let closing = self.closing().is_some();
         while let Stage::Open(decoder) = &mut self.stage {
-            match decoder.decode(input) {
+            let mut received = 0;
+            // Messages after our Close are dropped.
+            let short = match closing {
+                true => Ok(()),
+                false => decoder.short_messages(input, |message| {
+                    received += message.len() as u64;
+                    bundle(env, message);
+                }),
+            };
+            self.received += received;
+            let decoded = match short {
+                // Nearly always there is nothing else.
+                Ok(()) if input.is_empty() => return,
+                Ok(()) => decoder.decode(input),
+                Err(violation) => Err(violation),
+            };
+            match decoded {
                 Ok(Some(incoming)) => self.incoming(env, incoming),
                 Ok(None) => return *input = &[],
                 Err(violation) => self.violated(env, violation),
@@ -156,21 +176,13 @@ impl Loader {
         }
     }
 
-    fn incoming(&mut self, env: &mut Env<'_>, incoming: Incoming<'_>) {
+    fn incoming(&mut self, env: &mut Env<'_>, incoming: Incoming) {
         match incoming {
             // Messages after our Close are dropped.
-            Incoming::Message(_) | Incoming::Text(_) | Incoming::Data(_) if self.closing().is_some() => {}
+            Incoming::Message(_) if self.closing().is_some() => {}
             Incoming::Message(message) => {
                 self.received += message.len() as u64;
-                env.events.push(Event::Message(message));
-            }
-            Incoming::Text(text) => {
-                self.received += text.len() as u64;
-                bundle(env, |bundle| bundle.push_text(text));
-            }
-            Incoming::Data(data) => {
-                self.received += data.len() as u64;
-                bundle(env, |bundle| bundle.push_data(data));
+                push_long(env, message);
             }
             Incoming::Ping(payload) => self.outgoing.pong(payload),
             Incoming::Pong(payload) => {
@@ -344,14 +356,46 @@ impl Loader {
 
 /// Tells a short message: with those before it, or in a new bundle.
 #[inline]
-fn bundle(env: &mut Env<'_>, push: impl Fn(&mut Bundle) -> bool) {
+fn bundle(env: &mut Env<'_>, message: Short<'_>) {
     if let Some(Event::Messages(bundle)) = env.events.last_mut()
-        && push(bundle)
+        && push(bundle, message)
     {
         return;
     }
+    push_new(env, message);
+}
+
+/// Tells a message that has its own memory: with the one before it, if that has, too.
+fn push_long(env: &mut Env<'_>, message: Message) {
+    let message = match env.events.last_mut() {
+        Some(Event::Messages(bundle)) => bundle.push_long(message),
+        Some(last @ Event::Message(_)) => {
+            let before = std::mem::replace(last, Event::Messages(Bundle::of_long(Vec::with_capacity(LONG))));
+            if let (Event::Message(before), Event::Messages(bundle)) = (before, last) {
+                bundle.push_long(before);
+                bundle.push_long(message);
+            }
+            None
+        }
+        _ => Some(message),
+    };
+    if let Some(message) = message {
+        env.events.push(Event::Message(message));
+    }
+}
+
+#[cold]
+fn push_new(env: &mut Env<'_>, message: Short<'_>) {
     let mut bundle = env.spare.bundle();
     // An empty bundle takes a message of either kind.
-    push(&mut bundle);
+    push(&mut bundle, message);
     env.events.push(Event::Messages(bundle));
+}
+
+#[inline]
+fn push(bundle: &mut Bundle, message: Short<'_>) -> bool {
+    match message {
+        Short::Text(text) => bundle.push_text(text),
+        Short::Data(data) => bundle.push_data(data),
+    }
 }

@@ -22,6 +22,11 @@ pub struct Spare {
 }
 
 impl Spare {
+    /// Whether there is nothing that a task could have emptied.
+    pub fn is_empty(&self) -> bool {
+        self.bundles.is_empty() && self.lists.is_empty()
+    }
+
     /// An empty bundle.
     pub fn bundle(&mut self) -> Bundle {
         self.bundles.pop().unwrap_or_default()
@@ -29,7 +34,7 @@ impl Spare {
 
     /// Keeps a bundle that is not needed any more.
     pub fn keep_bundle(&mut self, mut bundle: Bundle) {
-        if self.bundles.len() < BUNDLES {
+        if self.bundles.len() < BUNDLES && bundle.has_memory() {
             bundle.clear();
             self.bundles.push(bundle);
         }
@@ -57,7 +62,7 @@ impl Spare {
 
     /// Takes over what `other` has, as far as it is worth keeping.
     pub fn append(&mut self, other: &mut Self) {
-        if other.bundles.is_empty() && other.lists.is_empty() {
+        if other.is_empty() {
             return;
         }
         self.bundles.append(&mut other.bundles);

@@ -360,9 +360,15 @@ impl TaskShared {
 
     /// A receive waits for its message. Inside a callback of this task, the turn that runs it may keep it.
     pub(super) fn receive(&self, handler: Completion<Message>) {
-        if let Err(handler) = self.keep(handler) {
-            self.put_receive(|mailbox| mailbox.receive_for_good(handler));
+        if let Some(handler) = self.keep(handler) {
+            self.receive_for_good(handler);
         }
+    }
+
+    /// Apart from the short way that nearly all receives go.
+    #[inline(never)]
+    fn receive_for_good(&self, handler: Completion<Message>) {
+        self.put_receive(|mailbox| mailbox.receive_for_good(handler));
     }
 
     /// A receive waits that may be withdrawn; its number, which its handler may know.
@@ -562,18 +568,19 @@ pub(super) fn answer(callback: Callback) {
     match callback {
         Callback::Sent(handler, result) | Callback::Pong(handler, result) => guarded(|| handler.call(result)),
         Callback::Received(receive, result) => guarded(|| receive.handler.call(result)),
-        _ => {}
-    }
+        _ => true,
+    };
 }
 
-/// Calls user code, or drops what is the user's. A panic ends there; the thread's panic hook has reported it.
-pub(super) fn guarded(call: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(call)) {
-        // What was thrown may throw again when it is dropped.
-        if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            std::mem::forget(second);
-        }
+/// Calls user code, or drops what is the user's. A panic ends there, and makes the result false; the thread's panic hook has
+/// reported it.
+pub(super) fn guarded(call: impl FnOnce()) -> bool {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(call)) else { return true };
+    // What was thrown may throw again when it is dropped.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(second);
     }
+    false
 }
 
 #[cfg(test)]

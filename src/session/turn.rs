@@ -7,13 +7,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::mem::ManuallyDrop;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
 use super::operation_queue::LaneRun;
 use super::task::{TaskShared, guarded};
 use crate::foundation::{Bundle, Completion, Message};
-use crate::loader::{Callback, SentBatch, Spare};
+use crate::loader::{Callback, SentBatch};
 
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;
@@ -27,13 +28,15 @@ struct Here {
 }
 
 thread_local! {
-    static HERE: Here =
-        const { Here { task: Cell::new(ptr::null()), kept: Cell::new(None), is_kept: Cell::new(false) } };
+    /// Nothing is dropped with it, so that it is there as long as the thread: [`Place`] leaves nothing behind.
+    static HERE: ManuallyDrop<Here> =
+        const { ManuallyDrop::new(Here { task: Cell::new(ptr::null()), kept: Cell::new(None), is_kept: Cell::new(false) }) };
     /// Room for the next turn on this thread.
     static ROOM: RefCell<VecDeque<Callback>> = const { RefCell::new(VecDeque::new()) };
 }
 
 impl Here {
+    #[inline]
     fn keep(&self, handler: Completion<Message>) {
         self.is_kept.set(true);
         self.kept.set(Some(handler));
@@ -53,15 +56,13 @@ struct Place {
 
 impl Place {
     fn new(task: &TaskShared) -> Self {
-        let before = HERE.try_with(|here| (here.task.replace(task), here.take()));
-        let (outer_task, outer_kept) = before.unwrap_or((ptr::null(), None));
-        Self { outer_task, outer_kept }
+        HERE.with(|here| Self { outer_task: here.task.replace(task), outer_kept: here.take() })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let _ = HERE.try_with(|here| {
+        HERE.with(|here| {
             here.task.set(self.outer_task);
             drop(here.take());
             if let Some(kept) = self.outer_kept.take() {
@@ -90,36 +91,33 @@ struct Turn<'a> {
     sent: Option<SentBatch>,
     /// Messages that the mailbox lent.
     hand: Option<Bundle>,
-    /// How many of them were told, and their bytes.
-    told: usize,
-    told_bytes: usize,
+    /// How many they were, and their bytes.
+    lent: (usize, usize),
 }
 
 impl TaskShared {
     /// Keeps a receive with the turn that runs on this thread, or gives it back: there is none of this task, or one is kept
     /// already, or others wait that were asked for earlier.
     #[inline]
-    pub(super) fn keep(&self, handler: Completion<Message>) -> Result<(), Completion<Message>> {
-        let mut handler = Some(handler);
-        let _ = HERE.try_with(|here| {
-            let may =
-                ptr::eq(here.task.get(), self) && !here.is_kept.get() && !self.receives_wait.load(Ordering::Acquire);
-            if may && let Some(handler) = handler.take() {
-                here.keep(handler);
+    pub(super) fn keep(&self, handler: Completion<Message>) -> Option<Completion<Message>> {
+        HERE.with(|here| {
+            if !ptr::eq(here.task.get(), self) || here.is_kept.get() || self.receives_wait.load(Ordering::Acquire) {
+                return Some(handler);
             }
-        });
-        handler.map_or(Ok(()), Err)
+            here.keep(handler);
+            None
+        })
     }
 
     /// The receive that is kept with the turn on this thread, if it is a turn of this task.
     pub(super) fn take_kept(&self) -> Option<Completion<Message>> {
-        HERE.try_with(|here| if ptr::eq(here.task.get(), self) { here.take() } else { None }).unwrap_or(None)
+        HERE.with(|here| if ptr::eq(here.task.get(), self) { here.take() } else { None })
     }
 
     /// Runs callbacks until there are no more, or others must have their turn.
     pub(super) fn run_callbacks(&self) -> LaneRun {
         let batch = ROOM.try_with(RefCell::take).unwrap_or_default();
-        let mut turn = Turn { task: self, batch, sent: None, hand: None, told: 0, told_bytes: 0 };
+        let mut turn = Turn { task: self, batch, sent: None, hand: None, lent: (0, 0) };
         let run = {
             let _place = Place::new(self);
             turn.run()
@@ -185,20 +183,25 @@ impl Turn<'_> {
     /// Tells messages that were lent, up to `most`, as long as each handler asks for the next and nothing else happens; how
     /// many were told.
     fn tell_hand(&mut self, most: usize) -> usize {
-        let task = self.task;
         let Some(hand) = self.hand.as_mut().filter(|_| self.batch.is_empty()) else { return 0 };
+        let (task, queue) = (self.task, &self.task.session.queue);
         let mut told = 0;
-        while told < most && !hand.is_empty() && !task.disturbed.load(Ordering::Acquire) {
-            if told > 0 && task.session.queue.is_suspended() {
-                break;
-            }
-            let Some(handler) = task.take_kept() else { break };
-            let Some(message) = hand.pop() else { break };
-            self.told_bytes += message.len();
-            told += 1;
-            guarded(|| handler.call(Ok(message)));
-        }
-        self.told += told;
+        HERE.with(|here| {
+            let mut tell = || {
+                while told < most
+                    && !task.disturbed.load(Ordering::Acquire)
+                    && (told == 0 || !queue.is_suspended())
+                    && here.is_kept.get()
+                    && let Some(message) = hand.pop()
+                    && let Some(handler) = here.take()
+                {
+                    told += 1;
+                    handler.call(Ok(message));
+                }
+            };
+            // Behind a handler that panics it goes on.
+            while !guarded(&mut tell) {}
+        });
         told
     }
 
@@ -206,7 +209,7 @@ impl Turn<'_> {
     /// `sent` that may bring some, the turn is over.
     fn refill(&mut self, most: usize, sent: bool) -> Refill {
         let task = self.task;
-        let mut spare = Spare::default();
+        let mut spare = None;
         let (read_on, refill) = {
             let mut desk = task.desk.lock();
             let asked = self.settle(&mut desk);
@@ -219,6 +222,7 @@ impl Turn<'_> {
             // One that asked in its last callback will ask in its next.
             if asked && self.batch.len() == 1 {
                 self.hand = desk.mailbox.lend();
+                self.lent = self.hand.as_ref().map_or((0, 0), |hand| (hand.len(), hand.bytes()));
             }
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             task.disturbed.store(false, Ordering::Relaxed);
@@ -226,7 +230,7 @@ impl Turn<'_> {
             let refill = match in_hand {
                 0 if sent => Refill::NoneButSends,
                 0 => {
-                    spare = std::mem::take(desk.mailbox.spare());
+                    spare = desk.mailbox.take_spare();
                     desk.set_scheduled(false);
                     Refill::Over
                 }
@@ -244,9 +248,9 @@ impl Turn<'_> {
     /// one.
     fn settle(&mut self, desk: &mut super::task::Desk) -> bool {
         if let Some(hand) = self.hand.take() {
-            desk.mailbox.take_back(hand, self.told, self.told_bytes);
+            let (count, bytes) = self.lent;
+            desk.mailbox.take_back(hand, count, bytes);
         }
-        (self.told, self.told_bytes) = (0, 0);
         let kept = self.task.take_kept();
         let asked = kept.is_some();
         if let Some(handler) = kept {
@@ -263,7 +267,7 @@ impl Turn<'_> {
     /// The turn is over; whether there is more to run.
     fn end(&mut self) -> bool {
         let task = self.task;
-        let mut spare = Spare::default();
+        let mut spare = None;
         let (read_on, again) = {
             let mut desk = task.desk.lock();
             self.settle(&mut desk);
@@ -271,7 +275,7 @@ impl Turn<'_> {
             task.receives_wait.store(desk.mailbox.has_receive(), Ordering::Release);
             let again = desk.mailbox.has_next();
             if !again {
-                spare = std::mem::take(desk.mailbox.spare());
+                spare = desk.mailbox.take_spare();
             }
             desk.set_scheduled(again);
             (desk.mailbox.must_read_on(), again)

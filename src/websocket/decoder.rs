@@ -17,18 +17,14 @@ const SHORT_FRAME: u64 = 64;
 /// What must be missing of a frame for its message to be read into directly.
 const DIRECT: usize = 16 * 1024;
 
-/// A message of one frame that is no longer and came in one piece is told where it lies.
+/// A message of one frame that is no longer and came in one piece is short: it is told where it lies.
 const SHORT_MESSAGE: usize = 4096;
 
 /// What the server sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Incoming<'a> {
+pub enum Incoming {
     /// A whole message, all of its fragments joined.
     Message(Message),
-    /// A whole text of 4 KiB at most, in the bytes that it came with.
-    Text(&'a str),
-    /// A whole binary message of 4 KiB at most, in the bytes that it came with.
-    Data(&'a [u8]),
     /// A ping, to be answered with a pong of the same payload: §5.5.2.
     Ping(Vec<u8>),
     /// A pong: §5.5.3.
@@ -42,16 +38,22 @@ pub enum Incoming<'a> {
     },
 }
 
-impl Incoming<'_> {
-    /// With a message of its own.
-    pub fn into_owned(self) -> Incoming<'static> {
+/// A short message, in the bytes that it came with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Short<'a> {
+    /// A text.
+    Text(&'a str),
+    /// A binary message.
+    Data(&'a [u8]),
+}
+
+impl Short<'_> {
+    /// The length in bytes.
+    #[allow(clippy::len_without_is_empty, reason = "nobody asks for that")]
+    pub fn len(&self) -> usize {
         match self {
-            Self::Message(message) => Incoming::Message(message),
-            Self::Text(text) => Incoming::Message(Message::String(text.to_owned())),
-            Self::Data(data) => Incoming::Message(Message::Data(data.to_vec())),
-            Self::Ping(payload) => Incoming::Ping(payload),
-            Self::Pong(payload) => Incoming::Pong(payload),
-            Self::Close { code, reason } => Incoming::Close { code, reason },
+            Self::Text(text) => text.len(),
+            Self::Data(data) => data.len(),
         }
     }
 }
@@ -104,20 +106,43 @@ impl Decoder {
         };
     }
 
+    /// Takes short messages from the front of `input`, each a frame of 4 KiB at most, until there is anything else. There may
+    /// be none, and what they are is no more than [`decode`](Self::decode) would tell of one after the other.
+    #[inline]
+    pub fn short_messages<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        mut tell: impl FnMut(Short<'a>),
+    ) -> Result<(), Violation> {
+        if !matches!(self.position, Position::Header { size: 0, .. }) || self.message().is_some() {
+            return Ok(());
+        }
+        while let Some((opcode, payload, after)) = short_frame(input)
+            && payload.len() <= SHORT_MESSAGE
+            && (payload.len() as u64) < self.limit
+        {
+            *input = after;
+            let message = match opcode {
+                Opcode::Text => whole_text(payload).map(Short::Text),
+                _ => Ok(Short::Data(payload)),
+            };
+            match message {
+                // The one place for it, so that it becomes a part of this loop.
+                Ok(message) => tell(message),
+                Err(malformed) => {
+                    self.finish();
+                    return Err(not_text(malformed));
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Takes bytes from the front of `input` up to the next event. `Ok(None)`: all of `input` is taken, more is needed.
     ///
     /// After a violation or a Close the decoder is finished: everything is taken and means nothing. While a
     /// [`PayloadBuffer`] is out nothing is taken, for what comes next belongs in there.
-    pub fn decode<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
-        // Nearly all messages are one frame, and short.
-        if let Position::Header { size: 0, .. } = self.position
-            && self.message().is_none()
-            && let Some((opcode, payload, after)) = short_frame(input)
-            && (payload.len() as u64) < self.limit
-        {
-            *input = after;
-            return whole_message(opcode, payload).map(Some).inspect_err(|_| self.finish());
-        }
+    pub fn decode(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
         self.advance(input).inspect_err(|_| self.finish())
     }
 
@@ -131,11 +156,7 @@ impl Decoder {
 
     /// Gives a buffer back after `count` bytes were read into the front of its [`space`](PayloadBuffer::space). A `count`
     /// beyond the space counts as all of it.
-    pub fn payload_received(
-        &mut self,
-        buffer: PayloadBuffer,
-        count: usize,
-    ) -> Result<Option<Incoming<'static>>, Violation> {
+    pub fn payload_received(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
         self.receive_payload(buffer, count).inspect_err(|_| self.finish())
     }
 
@@ -153,7 +174,7 @@ impl Decoder {
         self.pieces = None;
     }
 
-    fn advance<'a>(&mut self, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
+    fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
         loop {
             let incoming = match self.position {
                 Position::Header { .. } => match self.header(input)? {
@@ -225,7 +246,7 @@ impl Decoder {
 
     /// Behind a header. A frame whose payload is all there is taken at once.
     #[inline]
-    fn begin<'a>(&mut self, header: Header, input: &mut &'a [u8]) -> Result<Option<Incoming<'a>>, Violation> {
+    fn begin(&mut self, header: Header, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
         let Header { fin: is_last, opcode, length } = header;
         if opcode.is_control() {
             return self.begin_control(opcode, length as usize, input).transpose();
@@ -256,7 +277,7 @@ impl Decoder {
         opcode: Opcode,
         length: usize,
         input: &mut &[u8],
-    ) -> Option<Result<Incoming<'static>, Violation>> {
+    ) -> Option<Result<Incoming, Violation>> {
         if let Some((payload, after)) = input.split_at_checked(length) {
             *input = after;
             return Some(self.control(opcode, payload.to_vec()));
@@ -267,7 +288,7 @@ impl Decoder {
         None
     }
 
-    fn control(&mut self, opcode: Opcode, payload: Vec<u8>) -> Result<Incoming<'static>, Violation> {
+    fn control(&mut self, opcode: Opcode, payload: Vec<u8>) -> Result<Incoming, Violation> {
         match opcode {
             Opcode::Ping => Ok(Incoming::Ping(payload)),
             Opcode::Pong => Ok(Incoming::Pong(payload)),
@@ -279,7 +300,7 @@ impl Decoder {
         }
     }
 
-    fn end_of_frame(&mut self, is_last: bool) -> Result<Option<Incoming<'static>>, Violation> {
+    fn end_of_frame(&mut self, is_last: bool) -> Result<Option<Incoming>, Violation> {
         self.position = NEXT_FRAME;
         if !is_last {
             return Ok(None);
@@ -289,7 +310,7 @@ impl Decoder {
         message.payload.finish().map(|message| Some(Incoming::Message(message))).map_err(not_text)
     }
 
-    fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming<'static>>, Violation> {
+    fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
         let Position::Data { is_last, rest } = self.position else { return Ok(None) };
         let message = self.pieces.get_or_insert_default().message.insert(buffer.message);
         admit(self.limit, message.payload.len(), rest as u64)?;
@@ -351,7 +372,10 @@ fn not_text(_: Malformed) -> Violation {
 fn short_frame(input: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
     let (first, length, rest) = match input {
         [first, length @ 0..126, rest @ ..] => (first, usize::from(*length), rest),
-        [first, 126, high, low, rest @ ..] => (first, usize::from(u16::from_be_bytes([*high, *low])), rest),
+        // The longer form is for lengths that need it.
+        [first, 126, high, low, rest @ ..] if *high > 0 || *low >= 126 => {
+            (first, usize::from(u16::from_be_bytes([*high, *low])), rest)
+        }
         _ => return None,
     };
     let opcode = match first {
@@ -360,23 +384,20 @@ fn short_frame(input: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
         _ => return None,
     };
     let (payload, after) = rest.split_at_checked(length)?;
-    // The longer form is for lengths that need it.
-    (length >= 126 || input.get(1) != Some(&126)).then_some((opcode, payload, after))
+    Some((opcode, payload, after))
 }
 
-/// A message of one frame that came in one piece: one allocation of its exact size, one copy; none where it is short.
+/// A message of one frame that came in one piece: one allocation of its exact size, one copy.
 #[inline]
-fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming<'_>, Violation> {
-    let incoming = if opcode == Opcode::Text {
-        Incoming::Text(whole_text(payload).map_err(not_text)?)
-    } else {
-        Incoming::Data(payload)
-    };
-    Ok(if payload.len() > SHORT_MESSAGE { incoming.into_owned() } else { incoming })
+fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
+    Ok(Incoming::Message(match opcode {
+        Opcode::Text => Message::String(whole_text(payload).map_err(not_text)?.to_owned()),
+        _ => Message::Data(payload.to_vec()),
+    }))
 }
 
 /// What a Close says: §5.5.1, §7.4.
-fn close(payload: &[u8]) -> Result<Incoming<'static>, Violation> {
+fn close(payload: &[u8]) -> Result<Incoming, Violation> {
     let Some((code, reason)) = payload.split_first_chunk() else {
         if payload.is_empty() {
             return Ok(Incoming::Close { code: None, reason: Vec::new() });

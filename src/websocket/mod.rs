@@ -2,7 +2,7 @@
 //!
 //! **In**: the bytes that the server sent go into a [`Decoder`], in pieces of any size; whole messages and control frames
 //! come out, or the [`Violation`] that ends the connection. Every rule of §5 is checked at the byte that shows it is
-//! broken, and a message costs no more memory than its bytes that have arrived, about twice over.
+//! broken, and the memory of a message follows its bytes that have arrived, four times over at most.
 //!
 //! **Out**: messages and control frames go into an [`Outgoing`]; masked frames come out as an [`Output`], a list of slices
 //! for one vectored write. What could not be written goes back and leaves first the next time.
@@ -31,7 +31,7 @@ mod supply;
 mod utf8;
 mod violation;
 
-pub use decoder::{Decoder, Incoming};
+pub use decoder::{Decoder, Incoming, Short};
 pub use frame::cut_reason;
 pub use outgoing::Outgoing;
 pub use output::Output;

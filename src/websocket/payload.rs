@@ -8,14 +8,17 @@ use crate::foundation::Message;
 
 /// How much is reserved ahead of the first bytes of a frame.
 const AHEAD: usize = 4096;
-/// How much room is offered at a time: as much as has arrived, at least this…
+/// The memory of a message may become so many times the bytes that are there. Twice would be less, but costs a message of a
+/// megabyte two system calls and two moves more.
+const GROWTH: usize = 4;
+/// How much room is offered at a time: what that growth allows, at least this…
 const SMALLEST_ROOM: usize = 64 * 1024;
 /// …and at most this.
 const LARGEST_ROOM: usize = 1024 * 1024;
 
 /// The payload of a message so far, all of its frames joined. Of a text, every byte is checked when it arrives.
 ///
-/// Memory follows what has arrived, never what a header promises: the capacity grows at most to twice the bytes that are
+/// Memory follows what has arrived, never what a header promises: the capacity grows at most to four times the bytes that are
 /// there, or to a small constant. Where the end of the message is known it grows to exactly that.
 ///
 /// The fields are private to this file because `finish` relies on them: `bytes[..filled]` has arrived and is never
@@ -51,7 +54,7 @@ impl Payload {
     /// Room to read the next bytes into: initialised, and no more than `rest`, what is missing of the frame.
     #[cfg(any(test, feature = "__internals"))]
     pub fn room(&mut self, rest: usize, is_last: bool) -> &mut [u8] {
-        let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
+        let room = self.next_room(rest);
         self.reserve(room, self.filled, rest, is_last);
         // Zeroes are written once: what an earlier room offered and was not used is still there.
         let end = self.filled + room;
@@ -63,10 +66,14 @@ impl Payload {
 
     /// As [`room`](Self::room), but with whatever the memory holds.
     fn vacancy(&mut self, rest: usize, is_last: bool) -> &mut [MaybeUninit<u8>] {
-        let room = self.filled.clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest);
+        let room = self.next_room(rest);
         self.reserve(room, self.filled, rest, is_last);
         self.bytes.truncate(self.filled);
         self.bytes.spare_capacity_mut().get_mut(..room).unwrap_or_default()
+    }
+
+    fn next_room(&self, rest: usize) -> usize {
+        self.filled.saturating_mul(GROWTH - 1).clamp(SMALLEST_ROOM, LARGEST_ROOM).min(rest)
     }
 
     /// Takes over `count` bytes at the front of the room, or all that there is where that is less; tells how many.
@@ -109,8 +116,8 @@ impl Payload {
             return;
         }
         let ahead = if is_last {
-            // Doubles until it reaches the end of the message, and then is exact.
-            present.saturating_mul(2).saturating_sub(self.filled).max(AHEAD).min(rest)
+            // Grows until it reaches the end of the message, and then is exact.
+            present.saturating_mul(GROWTH).saturating_sub(self.filled).max(AHEAD).min(rest)
         } else {
             // More frames will follow: doubles, so that many small ones cost linear time.
             self.filled.max(AHEAD.min(rest))
@@ -143,7 +150,7 @@ pub struct PayloadBuffer {
 
 impl PayloadBuffer {
     /// Room for the next bytes of the message: initialised, never empty, never beyond the end of the frame. It grows with
-    /// what has arrived: as much again, but 64 KiB at least and 1 MiB at most.
+    /// what has arrived: three times as much, but 64 KiB at least and 1 MiB at most.
     #[cfg(any(test, feature = "__internals"))]
     pub fn space(&mut self) -> &mut [u8] {
         self.message.payload.room(self.rest, self.is_last)

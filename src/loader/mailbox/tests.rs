@@ -64,6 +64,12 @@ impl Desk {
         self.mailbox.deliver(Event::Messages(bundle));
     }
 
+    /// Messages that came together, each with memory of its own.
+    fn long(&mut self, texts: &[&str]) {
+        let messages = texts.iter().map(|text| Message::from(*text)).collect();
+        self.mailbox.deliver(Event::Messages(Bundle::of_long(messages)));
+    }
+
     /// Sends that were written together: `<name>0 ok` and so on.
     fn all_sent(&mut self, name: &str) {
         let (mut sends, mut events, mut spare) = (Sends::default(), Vec::new(), Spare::default());

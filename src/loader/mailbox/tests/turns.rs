@@ -91,15 +91,15 @@ impl Desk {
                 self.ask("r");
             }
             if let Some(mut lent) = lent {
-                let (mut told, mut bytes) = (0, 0);
+                let (count, bytes) = (lent.len(), lent.bytes());
                 while ran < length && kept && !lent.is_empty() {
                     let message = lent.pop().unwrap();
-                    (told, bytes, ran) = (told + 1, bytes + message.len(), ran + 1);
+                    ran += 1;
                     self.note("r", words).call(Ok(message));
                     kept = *again > 0;
                     *again -= usize::from(kept);
                 }
-                self.mailbox.take_back(lent, told, bytes);
+                self.mailbox.take_back(lent, count, bytes);
             }
         }
         self.mailbox.put_back(&mut batch);
@@ -119,6 +119,7 @@ fn happen(desk: &mut Desk, script: &str) {
             'r' => desk.ask("r"),
             'w' => assert!(desk.receive("w") < FOR_GOOD),
             'm' => desk.message(&name("m")),
+            'b' if number % 2 == 1 => desk.long(&[&name("b"), &name("c")]),
             'b' => desk.bundle(&[&name("b"), &name("c")]),
             's' => desk.sent(&name("s"), Ok(())),
             'S' => desk.all_sent(&name("S")),
@@ -280,15 +281,22 @@ fn lent_messages_come_back_to_their_place_whatever_happened_meanwhile() {
         ("xe", &["r -999", "r -999", "r -999", "r -999", "close 1000", "metrics", "complete None"]),
     ];
     for (meanwhile, expected) in table {
-        for taken in 0..2 {
+        for (taken, long) in [(0, false), (1, false), (0, true), (1, true)] {
             let mut desk = Desk::default();
-            desk.bundle(&["one", "two", "three"][1 - taken..]);
+            let texts = ["one", "two", "three"];
+            let texts = texts.get(1 - taken..).unwrap();
+            if long {
+                desk.long(texts)
+            } else {
+                desk.bundle(texts)
+            }
             let mut lent = desk.mailbox.lend().unwrap();
             let unread = desk.mailbox.unread;
             assert_eq!(unread, lent.bytes() + lent.len() * MESSAGE_OVERHEAD, "what is lent is unread");
-            let bytes = (0..taken).map(|_| lent.pop().unwrap().len()).sum();
+            let (count, bytes) = (lent.len(), lent.bytes());
+            (0..taken).for_each(|_| drop(lent.pop()));
             happen(&mut desk, meanwhile);
-            desk.mailbox.take_back(lent, taken, bytes);
+            desk.mailbox.take_back(lent, count, bytes);
             if meanwhile.is_empty() {
                 assert_eq!(desk.mailbox.unread, "twothree".len() + 2 * MESSAGE_OVERHEAD);
             }
@@ -309,7 +317,7 @@ fn a_message_that_comes_back_while_others_are_lent_is_before_them() {
     let mut lent = desk.mailbox.lend().unwrap();
     assert_eq!(lent.pop(), Some("two".into()));
     desk.mailbox.give_back(first, "one".into());
-    desk.mailbox.take_back(lent, 1, 3);
+    desk.mailbox.take_back(lent, 2, 8);
     happen(&mut desk, "rr");
     assert_eq!(desk.run(), ["r one", "r three"]);
 }
@@ -322,7 +330,7 @@ fn lent_messages_hold_reading_back_until_they_are_taken() {
     let mut lent = desk.mailbox.lend().unwrap();
     assert!(!desk.mailbox.may_read_on() && !desk.mailbox.must_read_on());
     drop(lent.pop());
-    desk.mailbox.take_back(lent, 1, 1);
+    desk.mailbox.take_back(lent, 2, 2);
     assert!(desk.mailbox.must_read_on() && desk.mailbox.may_read_on());
 }
 
