@@ -348,6 +348,7 @@ impl Connection {
             let deadline = state.loader.next_deadline();
             // One that became later is left to be found out, unless it is no longer worth a place of its own.
             let is_to_be_armed = |deadline: &Instant| match state.armed {
+                Some(armed) if *deadline == armed => false,
                 Some(armed) => *deadline < armed || deadline.saturating_duration_since(armed) >= NEAR,
                 None => true,
             };
@@ -568,21 +569,21 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 
 /// While it lives, what this thread sends on connections of one reactor gathers; when it goes, all of it is written.
 #[derive(Debug)]
-pub struct Cork {
-    shared: Arc<Shared>,
+pub struct Cork<'a> {
+    shared: &'a Shared,
     since: Instant,
     before: (Place, bool, bool),
 }
 
-impl Cork {
+impl<'a> Cork<'a> {
     /// `now` is asked unless this is inside another cork.
-    pub(super) fn new(shared: &Arc<Shared>, now: impl FnOnce() -> Instant) -> Self {
+    pub(super) fn new(shared: &'a Shared, now: impl FnOnce() -> Instant) -> Self {
         let before = CORK.try_with(Corked::get).unwrap_or((NOWHERE, false, false));
-        let within = before.0.since.filter(|_| ptr::eq(before.0.shared, Arc::as_ptr(shared)));
+        let within = before.0.since.filter(|_| ptr::eq(before.0.shared, shared));
         let since = within.unwrap_or_else(now);
-        let place = Place { shared: Arc::as_ptr(shared), since: Some(since) };
+        let place = Place { shared, since: Some(since) };
         let _ = CORK.try_with(|cork| cork.set((place, false, false)));
-        Self { shared: Arc::clone(shared), since, before }
+        Self { shared, since, before }
     }
 
     /// Whether the next callback is the only one there is: the first that it sends is written at once, and only what it
@@ -609,7 +610,7 @@ impl Corked {
     }
 }
 
-impl Drop for Cork {
+impl Drop for Cork<'_> {
     fn drop(&mut self) {
         let gathered = self.has_gathered();
         let _ = CORK.try_with(|cork| cork.set(self.before));
