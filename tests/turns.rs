@@ -364,6 +364,92 @@ fn what_callbacks_send_leaves_in_order_and_is_told_in_order() {
 }
 
 #[test]
+fn what_a_callback_sends_that_runs_alone_is_told_in_order_whatever_comes_between() {
+    const ROUNDS: usize = 120;
+    struct Sends {
+        called: Mutex<usize>,
+        told: Mutex<Vec<usize>>,
+        is_suspended: AtomicUsize,
+    }
+    impl Sends {
+        /// The numbers are those of the calls.
+        fn send(self: &Arc<Self>, task: &WebSocketTask, text: &str) {
+            let mut called = self.called.lock().unwrap();
+            let (sends, number) = (Arc::clone(self), *called);
+            *called += 1;
+            task.send(text, move |result| {
+                result.unwrap();
+                assert_eq!(sends.is_suspended.load(SeqCst), 0, "a callback of a suspended queue");
+                sends.told.lock().unwrap().push(number);
+            });
+        }
+    }
+    fn usual(flood: &Arc<Flood>, sends: &Arc<Sends>, other: &Arc<Other>, suspends: bool) {
+        let (sends, other) = (Arc::clone(sends), Arc::clone(other));
+        flood.ask(move |flood, number| {
+            usual(flood, &sends, &other, suspends);
+            let (task, told) = (&flood.task, sends.told.lock().unwrap().len());
+            let elsewhere = || {
+                let (sends, task) = (Arc::clone(&sends), task.clone());
+                other.run(move || sends.send(&task, "from elsewhere"));
+            };
+            if number & 3 == 1 {
+                elsewhere();
+            }
+            sends.send(task, "first");
+            if number & 3 == 3 {
+                elsewhere();
+            }
+            if number & 2 > 0 {
+                sends.send(task, "behind it");
+            }
+            if number & 4 > 0 && suspends {
+                let queue = flood.session.delegate_queue();
+                queue.set_suspended(true);
+                sends.is_suspended.store(1, SeqCst);
+                let sends = Arc::clone(&sends);
+                thread::spawn(move || {
+                    thread::sleep(Duration::from_millis(2));
+                    sends.is_suspended.store(0, SeqCst);
+                    queue.set_suspended(false);
+                });
+            }
+            sends.send(task, "last");
+            assert_eq!(sends.told.lock().unwrap().len(), told, "a callback inside another");
+            if number & 8 > 0 {
+                resume_unwind(Box::new("on purpose"));
+            }
+        });
+    }
+    for kind in KINDS {
+        let (queue, server) = (
+            Queue::new(kind),
+            Server::one(|mut peer| {
+                peer.open();
+                for number in 0..ROUNDS {
+                    peer.write(&frames(number, &mut Dice(0), true));
+                    while peer.read_frame().payload != b"last" {}
+                }
+                peer.close(1000, "");
+                peer.read_close();
+            }),
+        );
+        let (flood, _events) = Flood::new(&server, &queue, ROUNDS);
+        let sends =
+            Arc::new(Sends { called: Mutex::default(), told: Mutex::default(), is_suspended: AtomicUsize::new(0) });
+        let other = Arc::new(Other::new());
+        usual(&flood, &sends, &other, kind != "main" && kind != "inline");
+        flood.task.resume();
+        let all = 3 * ROUNDS;
+        queue.wait("all sends", || sends.told.lock().unwrap().len() == all);
+        assert!(*sends.told.lock().unwrap() == (0..all).collect::<Vec<_>>(), "{kind}: {:?}", sends.told);
+        assert_eq!(flood.expect_in_order(kind), ROUNDS);
+        flood.session.invalidate_and_cancel();
+        server.join();
+    }
+}
+
+#[test]
 fn a_task_that_stops_receiving_in_a_flood_holds_the_server_back_and_loses_nothing() {
     // More than sockets on loopback hold.
     const TOTAL: usize = 20_000;

@@ -562,6 +562,11 @@ impl Mailbox {
         self.returned() > 0 || matches!(self.stream.front(), Some(Item::Message(_) | Item::Messages(_)))
     }
 
+    /// Whether anything is here: a message, or what [`next`](Self::next) has.
+    pub fn has_more(&self) -> bool {
+        self.has_message() || self.has_next()
+    }
+
     /// The result of a send or a ping. Those of one kind keep the order of their calls: behind the end, all wait there.
     fn answer(&mut self, callback: Callback) {
         if self.ended {

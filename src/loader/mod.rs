@@ -314,6 +314,7 @@ impl Loader {
     }
 
     /// Whether a message of so many bytes would pass `maximum_send_queue`.
+    #[inline]
     pub fn send_queue_is_full_for(&self, bytes: usize) -> bool {
         let limit = self.settings.common.options.maximum_send_queue;
         limit.is_some_and(|limit| bytes > limit.saturating_sub(self.sends.buffered()))
@@ -382,21 +383,43 @@ impl Loader {
         matches!(self.stage, Stage::Closed) && !self.timers.is_on(Timer::Unread) && self.next.is_none()
     }
 
+    /// Whether [`take_output`](Self::take_output) has certainly nothing to give.
+    #[inline]
+    pub fn has_no_output(&self) -> bool {
+        self.outgoing.is_still() && self.raw.is_none() && self.tls.is_none()
+    }
+
     /// Bytes for the socket. `None` while others are with the reactor.
     pub fn take_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
         if self.output_is_out || self.broken().is_some() || self.is_still() || matches!(self.stage, Stage::Closed) {
             return None;
         }
-        if self.raw_is_empty() && self.tls.is_some() {
-            self.seal(env);
-        }
-        let output = match self.raw.take_if(|raw| !raw.is_empty()) {
-            Some(raw) => Output::Raw(raw),
-            None if self.tls.is_some() || !self.may_send_frames() => return None,
-            None => Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?),
+        let output = match (&self.raw, &self.tls) {
+            (None, None) if self.may_send_frames() => Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?),
+            (None, None) => return None,
+            _ => self.take_raw_output(env)?,
         };
         self.output_is_out = true;
         Some(output)
+    }
+
+    /// What goes out before all frames, and TLS.
+    #[inline(never)]
+    fn take_raw_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
+        if self.raw_is_empty() && self.tls.is_some() {
+            self.seal(env);
+        }
+        match self.raw.take_if(|raw| !raw.is_empty()) {
+            Some(raw) => Some(Output::Raw(raw)),
+            None if self.tls.is_some() || !self.may_send_frames() => None,
+            None => self.outgoing.take(OUTPUT_BUDGET, env.supply).map(Output::Frames),
+        }
+    }
+
+    /// Whether [`give_back`](Self::give_back) asks for the time. Of a task that is open and waits for no pong it does not.
+    #[inline]
+    pub fn asks_for_time(&self) -> bool {
+        self.ending.is_some() || !self.pings.is_empty() || !matches!(self.stage, Stage::Open(_))
     }
 
     /// Takes back what [`take_output`](Self::take_output) gave, with what could not be written.

@@ -34,7 +34,19 @@ pub enum Waiting {
 
 impl Loader {
     /// `send`: the message goes out behind those before it. A handler is always kept or answered.
+    #[inline]
     pub fn send(&mut self, env: &mut Env<'_>, message: Message, handler: Completion<()>) {
+        let bytes = message.len();
+        if self.ending.is_some() || !matches!(self.stage, Stage::Open(_)) || self.send_queue_is_full_for(bytes) {
+            return self.send_otherwise(env, message, handler);
+        }
+        let position = self.outgoing.push(message, env.supply);
+        self.sends.framed(bytes, position, handler, env.spare);
+    }
+
+    /// `send` where the task is not simply open.
+    #[cold]
+    fn send_otherwise(&mut self, env: &mut Env<'_>, message: Message, handler: Completion<()>) {
         let bytes = message.len();
         if let Some(error) = self.refuses_calls() {
             return self.sends.refused(error, handler, env.events);

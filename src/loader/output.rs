@@ -41,7 +41,17 @@ impl Output {
         count
     }
 
+    /// What is left to write, where it certainly lies in one piece.
+    #[inline]
+    pub fn single(&self) -> Option<&[u8]> {
+        match self {
+            Self::Raw(raw) => Some(raw.bytes.get(raw.written..).unwrap_or_default()),
+            Self::Frames(frames) => frames.single(),
+        }
+    }
+
     /// `written` more bytes are in the kernel.
+    #[inline]
     pub fn advance(&mut self, written: usize) {
         match self {
             Self::Raw(raw) => raw.written = raw.bytes.len().min(raw.written + written),
@@ -50,6 +60,7 @@ impl Output {
     }
 
     /// Whether all is written.
+    #[inline]
     pub fn is_empty(&self) -> bool {
         match self {
             Self::Raw(raw) => raw.is_empty(),

@@ -16,10 +16,29 @@ pub(super) const TOGETHER: usize = 8;
 /// An entry of the line: a handler and 8 bytes, for there may be a million. What does not fit is kept aside, in [`Aside`].
 pub struct Send {
     handler: Completion<()>,
-    /// Payload bytes.
-    bytes: u32,
-    /// How far behind the message before it the message ends, among the positions of the frames; [`WAITS`] or [`ASIDE`].
-    distance: u32,
+    extent: Extent,
+}
+
+/// In one word, for an entry is moved as a whole: payload bytes, and how far behind the message before it the message ends,
+/// among the positions of the frames; or [`WAITS`] or [`ASIDE`].
+#[derive(Clone, Copy)]
+struct Extent(u64);
+
+impl Extent {
+    #[inline]
+    fn new(bytes: u32, distance: u32) -> Self {
+        Self(u64::from(distance) << 32 | u64::from(bytes))
+    }
+
+    #[inline]
+    fn bytes(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    #[inline]
+    fn distance(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
 }
 
 /// The task is not open yet; the message waits to be framed.
@@ -58,6 +77,8 @@ pub struct Line {
     left: u64,
     /// Where the message ends that was framed last.
     last: u64,
+    /// There are, or were, entries that say [`WAITS`].
+    waits: bool,
 }
 
 /// Sends that were handed to the kernel: their handlers are called with `Ok`.
@@ -96,14 +117,21 @@ impl Line {
     /// An empty line whose first message begins behind `position`.
     fn new(position: u64, spare: &mut Spare) -> Box<Self> {
         let mut line = spare.line();
-        (line.left, line.last) = (position, position);
+        (line.left, line.last, line.waits) = (position, position, false);
         line
     }
 
+    #[inline(always)]
     fn push(&mut self, send: Send) {
         if self.chunks.is_empty() && self.front.len() < CHUNK {
             self.front.push_back(send);
-        } else if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
+        } else {
+            self.push_behind(send);
+        }
+    }
+
+    fn push_behind(&mut self, send: Send) {
+        if let Some(last) = self.chunks.back_mut().filter(|last| last.len() < CHUNK) {
             last.push(send);
         } else {
             let mut chunk = Vec::with_capacity(CHUNK);
@@ -114,7 +142,7 @@ impl Line {
 
     fn push_aside(&mut self, aside: Aside, handler: Completion<()>) {
         self.aside.push_back(aside);
-        self.push(Send { handler, bytes: 0, distance: ASIDE });
+        self.push(Send { handler, extent: Extent::new(0, ASIDE) });
     }
 
     fn pop(&mut self) -> Option<Send> {
@@ -136,6 +164,12 @@ impl Line {
         self.chunks.capacity() == 0 && self.aside.capacity() == 0
     }
 
+    /// Whether the frames up to `position` let all of it go, and nothing in it has to be looked at for that.
+    #[inline]
+    fn leaves_at_once(&self, position: u64) -> bool {
+        self.last <= position && self.chunks.is_empty() && self.aside.is_empty() && !self.waits
+    }
+
     /// Takes all of the list in front, and the bytes of its messages, if the frames up to `position` let it go.
     fn leaves_together(&mut self, position: u64, spare: &mut Spare) -> Option<(SentBatch, usize)> {
         if self.front.len() < TOGETHER || !self.aside.is_empty() {
@@ -143,11 +177,11 @@ impl Line {
         }
         let (mut end, mut bytes) = (self.left, 0usize);
         for send in &self.front {
-            if send.distance >= ASIDE {
+            if send.extent.distance() >= ASIDE {
                 return None;
             }
-            end += u64::from(send.distance);
-            bytes += send.bytes as usize;
+            end += u64::from(send.extent.distance());
+            bytes += send.extent.bytes();
         }
         if end > position {
             return None;
@@ -158,19 +192,10 @@ impl Line {
         Some((SentBatch(std::mem::replace(&mut self.front, next)), bytes))
     }
 
-    /// The distance of the position from that of the message before, where both fit in an entry.
-    fn distance(&mut self, position: u64) -> Option<u32> {
-        let distance = position.checked_sub(self.last).and_then(|distance| u32::try_from(distance).ok());
-        let distance = distance.filter(|distance| *distance < ASIDE);
-        if position != u64::MAX {
-            self.last = position;
-        }
-        distance
-    }
-
     /// Takes the first send if the frames up to `position` let it go: its handler, and how many bytes were sent or why not.
     fn leaves(&mut self, position: u64) -> Option<(Completion<()>, Result<usize, UrlError>)> {
-        let Send { bytes, distance, .. } = *self.front.front()?;
+        let extent = self.front.front()?.extent;
+        let distance = extent.distance();
         let (bytes, end) = match (distance, self.aside.front()) {
             (WAITS, _) => return None,
             (ASIDE, Some(Aside::Failed(_))) => {
@@ -179,7 +204,7 @@ impl Line {
             }
             (ASIDE, Some(Aside::Far { bytes, position })) => (*bytes, (*position)?),
             (ASIDE, None) => return None,
-            (distance, _) => (bytes as usize, self.left + u64::from(distance)),
+            (distance, _) => (extent.bytes(), self.left + u64::from(distance)),
         };
         if end > position {
             return None;
@@ -197,20 +222,32 @@ impl Sends {
     /// A message that is not framed yet.
     pub fn waits(&mut self, bytes: usize, handler: Completion<()>, spare: &mut Spare) {
         let line = self.line.get_or_insert_with(|| Line::new(0, spare));
+        line.waits = true;
         line.buffered += bytes;
         match u32::try_from(bytes) {
-            Ok(bytes) => line.push(Send { handler, bytes, distance: WAITS }),
+            Ok(bytes) => line.push(Send { handler, extent: Extent::new(bytes, WAITS) }),
             Err(_) => line.push_aside(Aside::Far { bytes, position: None }, handler),
         }
     }
 
     /// A message whose frames end at `position`.
+    #[inline]
     pub fn framed(&mut self, bytes: usize, position: u64, handler: Completion<()>, spare: &mut Spare) {
         let line = self.line.get_or_insert_with(|| Line::new(position, spare));
         line.buffered += bytes;
-        match (u32::try_from(bytes), line.distance(position)) {
-            (Ok(bytes), Some(distance)) if position != u64::MAX => line.push(Send { handler, bytes, distance }),
-            _ => line.push_aside(Aside::Far { bytes, position: Some(position) }, handler),
+        // Wraps for a position that is never reached, which is far from all others.
+        let distance = position.wrapping_sub(line.last);
+        match (u32::try_from(bytes), u32::try_from(distance)) {
+            (Ok(bytes), Ok(distance)) if distance < ASIDE => {
+                line.last = position;
+                line.push(Send { handler, extent: Extent::new(bytes, distance) });
+            }
+            _ => {
+                if position != u64::MAX {
+                    line.last = position;
+                }
+                line.push_aside(Aside::Far { bytes, position: Some(position) }, handler);
+            }
         }
     }
 
@@ -228,14 +265,14 @@ impl Sends {
         let Line { front, chunks, aside, .. } = *before;
         let mut aside = aside.into_iter();
         let mut positions = positions.into_iter();
-        for Send { handler, bytes, distance } in front.into_iter().chain(chunks.into_iter().flatten()) {
-            let bytes = match (distance, if distance == ASIDE { aside.next() } else { None }) {
+        for Send { handler, extent } in front.into_iter().chain(chunks.into_iter().flatten()) {
+            let bytes = match (extent, if extent.distance() == ASIDE { aside.next() } else { None }) {
                 (_, Some(Aside::Failed(error))) => {
                     self.line.get_or_insert_with(|| Line::new(0, spare)).push_aside(Aside::Failed(error), handler);
                     continue;
                 }
                 (_, Some(Aside::Far { bytes, .. })) => bytes,
-                (_, None) => bytes as usize,
+                (extent, None) => extent.bytes(),
             };
             match positions.next() {
                 Some(position) => self.framed(bytes, position, handler, spare),
@@ -245,8 +282,18 @@ impl Sends {
     }
 
     /// Frames up to `position` were handed to the kernel.
+    #[inline]
     pub fn written(&mut self, position: u64, events: &mut Vec<Event>, spare: &mut Spare) {
         let Some(line) = &mut self.line else { return };
+        if line.leaves_at_once(position) {
+            self.sent += std::mem::take(&mut line.buffered) as u64;
+            line.left = line.last;
+            if line.front.len() < TOGETHER {
+                events.extend(line.front.drain(..).map(|send| Event::Sent(send.handler, Ok(()))));
+            } else {
+                events.push(Event::AllSent(SentBatch(std::mem::replace(&mut line.front, spare.list()))));
+            }
+        }
         while let Some((sent, bytes)) = line.leaves_together(position, spare) {
             self.sent += bytes as u64;
             events.push(Event::AllSent(sent));
@@ -267,8 +314,8 @@ impl Sends {
         let Some(line) = self.line.take() else { return };
         let Line { front, chunks, aside, .. } = *line;
         let mut aside = aside.into_iter();
-        for Send { handler, distance, .. } in front.into_iter().chain(chunks.into_iter().flatten()) {
-            let error = match if distance == ASIDE { aside.next() } else { None } {
+        for Send { handler, extent } in front.into_iter().chain(chunks.into_iter().flatten()) {
+            let error = match if extent.distance() == ASIDE { aside.next() } else { None } {
                 Some(Aside::Failed(error)) => error,
                 _ => error.clone(),
             };

@@ -4,7 +4,7 @@
 //! (a thread that calls `send`, the reactor) becomes the writer, writes without the lock, and goes on until nothing is
 //! left; everybody else leaves what they have with the writer. Only the reactor reads.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io::{self, Write};
 use std::ptr;
 use std::sync::Arc;
@@ -82,14 +82,55 @@ impl Scratch {
     fn new() -> Self {
         Self { supply: Supply::new(system_random()), spare: Spare::default(), events: Vec::new() }
     }
+
+    /// This thread's; a thread that is ending gets one of its own.
+    #[inline]
+    fn take() -> Box<Self> {
+        let kept = SCRATCH.try_with(Cell::take);
+        kept.ok().flatten().unwrap_or_else(Self::boxed)
+    }
+
+    #[cold]
+    fn boxed() -> Box<Self> {
+        Box::new(Self::new())
+    }
+
+    /// This thread uses it again.
+    #[inline(always)]
+    fn put_back(mut self: Box<Self>) {
+        if self.events.capacity() > EVENTS_KEPT {
+            self.events = Vec::new();
+        }
+        let _ = SCRATCH.try_with(|kept| kept.set(Some(self)));
+    }
 }
 
 /// How much room for events a thread keeps.
 const EVENTS_KEPT: usize = 16 * 1024;
 
 thread_local! {
-    static SCRATCH: RefCell<Option<Box<Scratch>>> = const { RefCell::new(None) };
-    static CORK: Cell<Place> = const { Cell::new(NOWHERE) };
+    static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
+    static CORK: Corked = const { Corked { place: Cell::new(NOWHERE), gathered: Cell::new(false), alone: Cell::new(false) } };
+}
+
+/// What a thread that runs callbacks sends gathers.
+struct Corked {
+    place: Cell<Place>,
+    /// A connection has something to be written when the cork goes.
+    gathered: Cell<bool>,
+    /// One callback runs, and no other is waiting: its first send has nobody to wait for.
+    alone: Cell<bool>,
+}
+
+/// Between [`Connection::begin_send`] and [`Connection::end_send`].
+struct Sending<'a> {
+    state: MutexGuard<'a, State>,
+    scratch: Box<Scratch>,
+    now: Instant,
+    /// It is left to the cork.
+    gathers: bool,
+    /// The task's callbacks must be put on their queue.
+    schedule: bool,
 }
 
 /// Where what a thread sends gathers.
@@ -98,22 +139,15 @@ struct Place {
     /// The reactor whose connections gather; null: each send is written at once.
     shared: *const Shared,
     since: Option<Instant>,
-    /// A connection has something to be written when the cork goes.
-    gathered: bool,
-    /// One callback runs, and no other is waiting: its first send has nobody to wait for.
-    alone: bool,
 }
 
-const NOWHERE: Place = Place { shared: ptr::null(), since: None, gathered: false, alone: false };
+const NOWHERE: Place = Place { shared: ptr::null(), since: None };
 
-/// Lends this thread's scratch; a thread that is ending gets one of its own.
+/// Lends this thread's scratch.
 fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
-    let kept = SCRATCH.try_with(|scratch| scratch.try_borrow_mut().ok().and_then(|mut scratch| scratch.take()));
-    let mut scratch = kept.ok().flatten().unwrap_or_else(|| Box::new(Scratch::new()));
+    let mut scratch = Scratch::take();
     let result = run(&mut scratch);
-    scratch.events.clear();
-    scratch.events.shrink_to(EVENTS_KEPT);
-    let _ = SCRATCH.try_with(|kept| kept.replace(Some(scratch)));
+    scratch.put_back();
     result
 }
 
@@ -151,13 +185,18 @@ impl Connection {
 
     /// `send`.
     pub fn send(&self, client: &dyn Client, message: Message, handler: Completion<()>) {
-        let bytes = message.len();
-        self.write(client, bytes, |loader, env| loader.send(env, message, handler));
+        let mut sending = self.begin_send(client, message.len());
+        let Sending { state, scratch, now, .. } = &mut sending;
+        state.loader.send(&mut environment(scratch, *now), message, handler);
+        self.end_send(client, sending);
     }
 
     /// `send_ping`.
     pub fn send_ping(&self, client: &dyn Client, handler: Completion<()>) {
-        self.write(client, 0, |loader, env| loader.send_ping(env, handler));
+        let mut sending = self.begin_send(client, 0);
+        let Sending { state, scratch, now, .. } = &mut sending;
+        state.loader.send_ping(&mut environment(scratch, *now), handler);
+        self.end_send(client, sending);
     }
 
     /// `cancel`.
@@ -224,39 +263,53 @@ impl Connection {
         }
     }
 
-    /// Something to write, of so many bytes: at once, or with what else is sent under the cork.
-    fn write(&self, client: &dyn Client, bytes: usize, give: impl FnOnce(&mut Loader, &mut Env<'_>)) {
-        let Some(now) = self.corked_since().filter(|_| !Cork::is_first_of_one()) else {
+    /// Something of so many bytes is about to be given to the road: to be written at once, or with what else is sent under
+    /// the cork.
+    #[inline]
+    fn begin_send<'a>(&'a self, client: &dyn Client, bytes: usize) -> Sending<'a> {
+        let (now, gathers) = match self.corked() {
+            Some((since, is_first_of_one)) => (since, !is_first_of_one),
             // Whoever sends from elsewhere does not wait for the callbacks that gather here.
-            let (_, schedule) = self.step_with(client, Instant::now(), true, give);
-            return self.schedule(client, schedule);
+            None => (Instant::now(), false),
         };
-        let (newly_corked, schedule) = with_scratch(|scratch| {
-            let mut state = self.state.lock();
-            let mut schedule = false;
-            if state.loader.send_queue_is_full_for(bytes) {
-                // What the cork holds back is no reason to refuse a message.
-                state = self.flush(client, state, scratch, now, &mut schedule);
-            }
-            give(&mut state.loader, &mut environment(scratch, now));
-            if state.loader.buffered_amount() >= CORK_LIMIT {
-                state = self.flush(client, state, scratch, now, &mut schedule);
-            }
-            let newly_corked = !std::mem::replace(&mut state.corked, true);
-            (newly_corked, tell(client, &mut state, scratch) | schedule)
-        });
+        let mut scratch = Scratch::take();
+        let mut state = self.state.lock();
+        let mut schedule = false;
+        if gathers && state.loader.send_queue_is_full_for(bytes) {
+            // What the cork holds back is no reason to refuse a message.
+            state = self.flush(client, state, &mut scratch, now, &mut schedule);
+        }
+        Sending { state, scratch, now, gathers, schedule }
+    }
+
+    /// It was given.
+    #[inline]
+    fn end_send<'a>(&'a self, client: &dyn Client, sending: Sending<'a>) {
+        let Sending { mut state, mut scratch, now, gathers, mut schedule } = sending;
+        if !gathers || state.loader.buffered_amount() >= CORK_LIMIT {
+            state = self.flush(client, state, &mut scratch, now, &mut schedule);
+        }
+        let newly_corked = gathers && !std::mem::replace(&mut state.corked, true);
+        schedule |= tell(client, &mut state, &mut scratch);
+        drop(state);
+        scratch.put_back();
         if newly_corked && let Some(client) = client.to_arc() {
-            Cork::change(|place| place.gathered = true);
+            let _ = CORK.try_with(|cork| cork.gathered.set(true));
             self.shared.add_corked(client);
         }
         self.schedule(client, schedule);
     }
 
-    /// Since when this thread runs callbacks, whose sends leave together, if it does. That is near enough to the time for
-    /// what only waits to be written.
-    fn corked_since(&self) -> Option<Instant> {
-        let place = CORK.try_with(Cell::get).ok()?;
-        place.since.filter(|_| ptr::eq(place.shared, Arc::as_ptr(&self.shared)))
+    /// Since when this thread runs callbacks, whose sends leave together, if it does: near enough to the time for what is
+    /// sent. And whether this is the first send of a callback that has nobody to wait for.
+    #[inline]
+    fn corked(&self) -> Option<(Instant, bool)> {
+        let corked = CORK.try_with(|cork| {
+            let place = cork.place.get();
+            let since = place.since.filter(|_| ptr::eq(place.shared, Arc::as_ptr(&self.shared)))?;
+            Some((since, cork.alone.replace(false)))
+        });
+        corked.ok().flatten()
     }
 
     /// A step of the road; then what it has to say is written and told.
@@ -295,6 +348,7 @@ impl Connection {
             let deadline = state.loader.next_deadline();
             // One that became later is left to be found out, unless it is no longer worth a place of its own.
             let is_to_be_armed = |deadline: &Instant| match state.armed {
+                Some(armed) if *deadline == armed => false,
                 Some(armed) => *deadline < armed || deadline.saturating_duration_since(armed) >= NEAR,
                 None => true,
             };
@@ -307,6 +361,7 @@ impl Connection {
         })
     }
 
+    #[inline]
     fn schedule(&self, client: &dyn Client, schedule: bool) {
         if schedule && let Some(client) = client.to_arc() {
             super::event_loop::schedule(&self.shared, std::iter::once(client));
@@ -340,6 +395,9 @@ impl Connection {
             return state;
         }
         let mut rounds = 0;
+        if state.loader.has_no_output() {
+            return state;
+        }
         let Some(mut output) = state.loader.take_output(&mut environment(scratch, now)) else { return state };
         let Some(socket) = state.socket.clone() else {
             state.loader.give_back(&mut environment(scratch, now), output);
@@ -351,7 +409,9 @@ impl Connection {
             // What happened up to here is told before what happens while the lock is let go.
             *schedule |= tell(client, &mut state, scratch);
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
-            now = Instant::now();
+            if result.is_err() || state.loader.asks_for_time() {
+                now = Instant::now();
+            }
             let mut env = environment(scratch, now);
             state.loader.give_back(&mut env, output);
             // The end may have waited for these bytes: there are other deadlines now, or the socket is to be closed.
@@ -371,6 +431,9 @@ impl Connection {
                     self.notify(client);
                     break;
                 }
+            }
+            if state.loader.has_no_output() {
+                break;
             }
             rounds += 1;
             if rounds == ROUNDS {
@@ -415,10 +478,13 @@ impl std::fmt::Debug for Connection {
 
 /// Tells the session what happened, under the lock, so that handlers keep the order of their calls. Whether the task's
 /// callbacks must be put on their queue, which is done without the lock.
+#[inline(always)]
 fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
-    if scratch.events.is_empty() {
-        return false;
-    }
+    !scratch.events.is_empty() && tell_events(client, state, scratch)
+}
+
+#[inline(never)]
+fn tell_events(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
     fit(scratch);
     let delivered = client.deliver(&mut scratch.events, &mut scratch.spare);
     scratch.events.clear();
@@ -455,13 +521,9 @@ const SLICES: usize = 32;
 /// One system call for all that is given, again only where there are many pieces, or the kernel took a part of it.
 fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
     while !output.is_empty() {
-        let mut slices = [io::IoSlice::new(&[]); SLICES];
-        let count = output.slices(&mut slices);
-        let slices = slices.get(..count).unwrap_or_default();
-        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let result = match slices {
-            [slice] => socket.write(slice),
-            slices => write_vectored(socket, slices),
+        let (offered, result) = match output.single() {
+            Some(slice) => (slice.len(), socket.write(slice)),
+            None => write_parts(socket, output),
         };
         match result {
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -472,6 +534,13 @@ fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+fn write_parts(socket: &TcpStream, output: &Output) -> (usize, io::Result<usize>) {
+    let mut slices = [io::IoSlice::new(&[]); SLICES];
+    let count = output.slices(&mut slices);
+    let slices = slices.get(..count).unwrap_or_default();
+    (slices.iter().map(|slice| slice.len()).sum(), write_vectored(socket, slices))
 }
 
 /// `writev` raises SIGPIPE where the peer is gone, and a host that is not a Rust program may not ignore it. On Apple's
@@ -499,52 +568,48 @@ fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<
 
 /// While it lives, what this thread sends on connections of one reactor gathers; when it goes, all of it is written.
 #[derive(Debug)]
-pub struct Cork {
-    shared: Arc<Shared>,
+pub struct Cork<'a> {
+    shared: &'a Shared,
     since: Instant,
-    before: Place,
+    before: (Place, bool, bool),
 }
 
-impl Cork {
+impl<'a> Cork<'a> {
     /// `now` is asked unless this is inside another cork.
-    pub(super) fn new(shared: &Arc<Shared>, now: impl FnOnce() -> Instant) -> Self {
-        let before = CORK.try_with(Cell::get).unwrap_or(NOWHERE);
-        let within = before.since.filter(|_| ptr::eq(before.shared, Arc::as_ptr(shared)));
+    pub(super) fn new(shared: &'a Shared, now: impl FnOnce() -> Instant) -> Self {
+        let before = CORK.try_with(Corked::get).unwrap_or((NOWHERE, false, false));
+        let within = before.0.since.filter(|_| ptr::eq(before.0.shared, shared));
         let since = within.unwrap_or_else(now);
-        let place = Place { shared: Arc::as_ptr(shared), since: Some(since), ..NOWHERE };
-        let _ = CORK.try_with(|cork| cork.set(place));
-        Self { shared: Arc::clone(shared), since, before }
+        let place = Place { shared, since: Some(since) };
+        let _ = CORK.try_with(|cork| cork.set((place, false, false)));
+        Self { shared, since, before }
     }
 
     /// Whether the next callback is the only one there is: the first that it sends is written at once, and only what it
     /// sends behind that gathers.
     pub fn set_alone(&self, alone: bool) {
-        Self::change(|place| place.alone = alone);
+        let _ = CORK.try_with(|cork| cork.alone.set(alone));
     }
 
     /// Whether something waits to be written.
     pub fn has_gathered(&self) -> bool {
-        CORK.try_with(|cork| cork.get().gathered).unwrap_or(true)
-    }
-
-    fn is_first_of_one() -> bool {
-        let alone = CORK.try_with(|cork| cork.get().alone).unwrap_or(false);
-        if alone {
-            Self::change(|place| place.alone = false);
-        }
-        alone
-    }
-
-    fn change(change: impl FnOnce(&mut Place)) {
-        let _ = CORK.try_with(|cork| {
-            let mut place = cork.get();
-            change(&mut place);
-            cork.set(place);
-        });
+        CORK.try_with(|cork| cork.gathered.get()).unwrap_or(true)
     }
 }
 
-impl Drop for Cork {
+impl Corked {
+    fn get(&self) -> (Place, bool, bool) {
+        (self.place.get(), self.gathered.get(), self.alone.get())
+    }
+
+    fn set(&self, (place, gathered, alone): (Place, bool, bool)) {
+        self.place.set(place);
+        self.gathered.set(gathered);
+        self.alone.set(alone);
+    }
+}
+
+impl Drop for Cork<'_> {
     fn drop(&mut self) {
         let gathered = self.has_gathered();
         let _ = CORK.try_with(|cork| cork.set(self.before));

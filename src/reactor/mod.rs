@@ -128,7 +128,7 @@ impl Reactor {
     }
 
     /// While the result lives, what the calling thread sends on this reactor's connections gathers.
-    pub fn cork(&self) -> Cork {
+    pub fn cork(&self) -> Cork<'_> {
         Cork::new(&self.shared, Instant::now)
     }
 }

@@ -514,6 +514,10 @@ impl Client for TaskShared {
     }
 
     fn deliver(&self, events: &mut Vec<Event>, spare: &mut Spare) -> Delivered {
+        if self.keep_sent(events) {
+            // Nothing waits that did not wait before.
+            return Delivered { keep_reading: true, schedule: false };
+        }
         let mut desk = self.desk.lock();
         for event in events.drain(..) {
             match &event {

@@ -4,6 +4,9 @@
 //! of the last one, as nearly every program does, needs no lock at all: its receive is kept with the thread that runs the
 //! turn, and meets the next message that the mailbox lent. Whatever else happens to the task meanwhile
 //! ([`TaskShared::disturbed`]) ends that, and the mailbox decides again.
+//!
+//! Nearly every program sends inside such a handler, too, and where the handler is the only one to run, the message leaves
+//! at once. What is then to be told of it is next, and is kept with the turn likewise.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,7 +17,7 @@ use std::sync::atomic::Ordering;
 use super::operation_queue::LaneRun;
 use super::task::{TaskShared, guarded};
 use crate::foundation::{Bundle, Completion, Message};
-use crate::loader::{Callback, SentBatch};
+use crate::loader::{Callback, Event, SentBatch};
 
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;
@@ -25,21 +28,41 @@ struct Here {
     /// The receive that the task asked for and the mailbox does not know of.
     kept: Cell<Option<Completion<Message>>>,
     is_kept: Cell<bool>,
+    /// One callback runs, and nothing waits in the mailbox unless the task was disturbed since.
+    is_alone: Cell<bool>,
+    /// A send that was handed to the kernel meanwhile, which the mailbox does not know of.
+    sent: Cell<Option<Completion<()>>>,
 }
 
 thread_local! {
     /// Nothing is dropped with it, so that it is there as long as the thread: [`Place`] leaves nothing behind.
     static HERE: ManuallyDrop<Here> =
-        const { ManuallyDrop::new(Here { task: Cell::new(ptr::null()), kept: Cell::new(None), is_kept: Cell::new(false) }) };
+        const { ManuallyDrop::new(Here::nowhere()) };
     /// Room for the next turn on this thread.
     static ROOM: RefCell<VecDeque<Callback>> = const { RefCell::new(VecDeque::new()) };
 }
 
 impl Here {
+    const fn nowhere() -> Self {
+        Self {
+            task: Cell::new(ptr::null()),
+            kept: Cell::new(None),
+            is_kept: Cell::new(false),
+            is_alone: Cell::new(false),
+            sent: Cell::new(None),
+        }
+    }
+
     #[inline]
     fn keep(&self, handler: Completion<Message>) {
         self.is_kept.set(true);
         self.kept.set(Some(handler));
+    }
+
+    /// The send that was kept. Whatever is told now, nothing more is kept.
+    fn take_sent(&self) -> Option<Completion<()>> {
+        self.is_alone.set(false);
+        self.sent.take()
     }
 
     #[inline]
@@ -52,11 +75,18 @@ impl Here {
 struct Place {
     outer_task: *const TaskShared,
     outer_kept: Option<Completion<Message>>,
+    outer_sent: Option<Completion<()>>,
+    outer_is_alone: bool,
 }
 
 impl Place {
     fn new(task: &TaskShared) -> Self {
-        HERE.with(|here| Self { outer_task: here.task.replace(task), outer_kept: here.take() })
+        HERE.with(|here| Self {
+            outer_task: here.task.replace(task),
+            outer_kept: here.take(),
+            outer_sent: here.sent.take(),
+            outer_is_alone: here.is_alone.replace(false),
+        })
     }
 }
 
@@ -64,6 +94,8 @@ impl Drop for Place {
     fn drop(&mut self) {
         HERE.with(|here| {
             here.task.set(self.outer_task);
+            here.is_alone.set(self.outer_is_alone);
+            drop(here.sent.replace(self.outer_sent.take()));
             drop(here.take());
             if let Some(kept) = self.outer_kept.take() {
                 here.keep(kept);
@@ -75,7 +107,7 @@ impl Drop for Place {
 /// What [`Turn::refill`] found.
 enum Refill {
     Some,
-    /// One callback, with no message behind it.
+    /// One callback, with nothing behind it.
     One,
     NoneButSends,
     /// Nothing, and the task counts as not scheduled.
@@ -112,6 +144,24 @@ impl TaskShared {
     /// The receive that is kept with the turn on this thread, if it is a turn of this task.
     pub(super) fn take_kept(&self) -> Option<Completion<Message>> {
         HERE.with(|here| if ptr::eq(here.task.get(), self) { here.take() } else { None })
+    }
+
+    /// Keeps a send that was handed to the kernel with the turn that runs on this thread, if that is all that happened and
+    /// it is the next to be told. The connection is locked by this thread, so that no other tells of an earlier one now.
+    #[inline]
+    pub(super) fn keep_sent(&self, events: &mut Vec<Event>) -> bool {
+        HERE.with(|here| {
+            let may = ptr::eq(here.task.get(), self) && here.is_alone.get() && !self.disturbed.load(Ordering::Acquire);
+            if !may || !matches!(events.as_slice(), [Event::Sent(_, Ok(()))]) {
+                return false;
+            }
+            if let Some(Event::Sent(handler, _)) = events.pop() {
+                here.is_alone.set(false);
+                here.sent.set(Some(handler));
+                self.in_hand.store(1, Ordering::Relaxed);
+            }
+            true
+        })
     }
 
     /// Runs callbacks until there are no more, or others must have their turn.
@@ -158,9 +208,20 @@ impl Turn<'_> {
                 ran += 1;
                 continue;
             }
+            if let Some(handler) = HERE.with(|here| here.take_sent()) {
+                task.in_hand.store(0, Ordering::Relaxed);
+                cork.set_alone(true);
+                guarded(|| handler.call(Ok(())));
+                cork.set_alone(false);
+                ran += 1;
+                continue;
+            }
             match self.refill(BATCH - ran, cork.has_gathered()) {
                 Refill::Some => {}
-                Refill::One => cork.set_alone(true),
+                Refill::One => {
+                    cork.set_alone(true);
+                    HERE.with(|here| here.is_alone.set(true));
+                }
                 // What these callbacks sent is written now, and perhaps there is something to tell of that.
                 Refill::NoneButSends => {
                     drop(cork);
@@ -234,7 +295,7 @@ impl Turn<'_> {
                     desk.set_scheduled(false);
                     Refill::Over
                 }
-                1 if self.hand.is_none() && self.sent.is_none() && !desk.mailbox.has_message() => Refill::One,
+                1 if self.hand.is_none() && self.sent.is_none() && !desk.mailbox.has_more() => Refill::One,
                 _ => Refill::Some,
             };
             (desk.mailbox.must_read_on(), refill)
@@ -255,6 +316,9 @@ impl Turn<'_> {
         let asked = kept.is_some();
         if let Some(handler) = kept {
             desk.mailbox.receive_first(handler);
+        }
+        if let Some(handler) = HERE.with(|here| here.take_sent()) {
+            self.batch.push_front(Callback::Sent(handler, Ok(())));
         }
         // Those in the batch were asked for earlier still.
         desk.mailbox.put_back(&mut self.batch);

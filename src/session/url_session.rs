@@ -459,12 +459,13 @@ struct AnnouncementsState {
 impl Announcements {
     fn run_one(&self) -> LaneRun {
         let next = self.state.lock().waiting.pop_front();
-        let cork = self.session.upgrade().map(|session| session.reactor.cork());
         let ran = usize::from(next.is_some());
         if let Some((announcement, session)) = next {
+            let corked = self.session.upgrade();
+            let cork = corked.as_ref().map(|session| session.reactor.cork());
             guarded(announcement);
             drop(cork);
-            drop(session);
+            drop((corked, session));
         }
         let mut state = self.state.lock();
         state.scheduled = !state.waiting.is_empty();

@@ -169,6 +169,7 @@ impl EncodedHeader {
 }
 
 /// The size of a client's frame with a payload of `length` bytes, header and key included.
+#[inline]
 pub fn frame_size(length: usize) -> usize {
     length
         + match length {
@@ -178,9 +179,10 @@ pub fn frame_size(length: usize) -> usize {
         }
 }
 
-/// Appends a whole unfragmented frame, masked with `key`.
+/// Appends a whole unfragmented frame, masked with `key`. Whoever knows better than the vector how it is to grow has made
+/// room before.
+#[inline(always)]
 pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
-    out.reserve(frame_size(payload.len()));
     let first = opcode as u8 | FIN;
     let [a, b, c, d] = key;
     // Arrays of a known length are stored; a slice of the header would be copied by a call.

@@ -29,18 +29,52 @@ pub fn mask(bytes: &mut [u8], mut key: [u8; 4], offset: usize) {
 
 /// Appends the masked `payload` of one frame.
 ///
-/// Block by block, so that what was just copied is masked while it is in the nearest cache.
+/// What is appended is masked on its way, in pieces of a length that the compiler knows.
+#[inline]
 pub fn extend_masked(out: &mut Vec<u8>, payload: &[u8], key: [u8; 4]) {
-    /// A multiple of 4, so that every block begins with the key's first byte.
-    const BLOCK: usize = 4096;
-    out.reserve(payload.len());
-    for block in payload.chunks(BLOCK) {
-        let start = out.len();
-        out.extend_from_slice(block);
-        if let Some(copy) = out.get_mut(start..) {
-            mask(copy, key, 0);
+    let (blocks, rest) = payload.as_chunks::<64>();
+    for block in blocks {
+        out.extend_from_slice(&masked(*block, key));
+    }
+    let (pieces, rest) = rest.as_chunks::<16>();
+    for piece in pieces {
+        out.extend_from_slice(&masked(*piece, key));
+    }
+    if rest.is_empty() {
+        return;
+    }
+    if let Some(last) = payload.last_chunk::<16>() {
+        extend_over(out, *last, rest.len(), key);
+    } else if let Some((first, last)) = rest.first_chunk::<8>().zip(rest.last_chunk::<8>()) {
+        out.extend_from_slice(&masked(*first, key));
+        extend_over(out, *last, rest.len() - 8, key);
+    } else if let Some((first, last)) = rest.first_chunk::<4>().zip(rest.last_chunk::<4>()) {
+        out.extend_from_slice(&masked(*first, key));
+        extend_over(out, *last, rest.len() - 4, key);
+    } else {
+        for (byte, key) in rest.iter().zip(key) {
+            out.push(byte ^ key);
         }
     }
+}
+
+/// `N` bytes of a payload, from a position that is a multiple of 4.
+#[inline]
+fn masked<const N: usize>(mut bytes: [u8; N], key: [u8; 4]) -> [u8; N] {
+    let (words, _) = bytes.as_chunks_mut();
+    for word in words {
+        *word = (u32::from_ne_bytes(*word) ^ u32::from_ne_bytes(key)).to_ne_bytes();
+    }
+    bytes
+}
+
+/// Appends the last `N` bytes of a payload, of which all but `missing` are there: a piece that overlaps is cheaper than a
+/// shorter one. What is there ends at a multiple of 4.
+#[inline]
+fn extend_over<const N: usize>(out: &mut Vec<u8>, last: [u8; N], missing: usize, mut key: [u8; 4]) {
+    out.truncate((out.len() + missing).saturating_sub(N));
+    key.rotate_left(missing % 4);
+    out.extend_from_slice(&masked(last, key));
 }
 
 #[cfg(test)]

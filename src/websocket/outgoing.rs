@@ -6,7 +6,7 @@ use std::fmt;
 use std::mem;
 
 use super::frame::{self, CONTROL_PAYLOAD, Opcode};
-use super::output::{CHUNK, FrameKind, Frames, LongMessage, Output, Part};
+use super::output::{CHUNK, Content, FrameKind, Frames, LongMessage, Output, Part, Parts};
 use super::supply::Supply;
 use crate::foundation::{CloseCode, Message};
 
@@ -73,14 +73,15 @@ impl Queue {
 impl Outgoing {
     /// A message. Returns the position of its end among the data: the message is written once [`written`](Self::written)
     /// reaches that. Behind a Close the message is dropped, and the position is one that is never reached.
+    #[inline]
     pub fn push(&mut self, message: Message, supply: &mut Supply) -> u64 {
-        if !matches!(self.closing(), Closing::NotAsked) {
-            return u64::MAX;
-        }
         let (opcode, payload) = match message {
             Message::Data(payload) => (Opcode::Binary, payload),
             Message::String(payload) => (Opcode::Text, payload.into_bytes()),
         };
+        if !matches!(self.closing(), Closing::NotAsked) {
+            return u64::MAX;
+        }
         if payload.len() < LONG {
             self.push_frame(opcode, &payload, supply);
         } else {
@@ -142,43 +143,72 @@ impl Outgoing {
     /// where nothing waits.
     ///
     /// In this order: what was begun, the control frames that overtake, then messages as they were pushed.
+    #[inline]
     pub fn take(&mut self, budget: usize, supply: &mut Supply) -> Option<Output> {
         if self.is_out {
             return None;
         }
-        if self.is_empty() {
-            return None;
+        if self.queue.is_some() {
+            return self.take_parts(budget, supply);
         }
-        let mut output = Output::new(supply.take_room());
-        self.gather(&mut output, budget, supply);
+        let tail = mem::take(&mut self.tail);
+        self.is_out = !tail.is_empty();
+        self.is_out.then(|| Output(Content::Tail(Frames::data(tail))))
+    }
+
+    fn take_parts(&mut self, budget: usize, supply: &mut Supply) -> Option<Output> {
+        let mut parts = supply.parts();
+        self.gather(&mut parts, budget, supply);
         self.release();
-        self.is_out = !output.is_empty();
+        self.is_out = !parts.is_empty();
         if self.is_out {
-            return Some(output);
+            return Some(Output(Content::Parts(parts)));
         }
-        supply.put_room(output.into_parts().1);
+        supply.keep_parts(parts);
         None
     }
 
     /// Gives back what was taken. What is left of it leaves first the next time; what of it has not begun to leave is
     /// treated as if it had never been taken.
-    pub fn give_back(&mut self, mut output: Output, supply: &mut Supply) {
+    #[inline]
+    pub fn give_back(&mut self, output: Output, supply: &mut Supply) {
         self.is_out = false;
-        self.written += output.data_written;
-        if output.close_written {
+        match output.0 {
+            Content::Tail(frames) if frames.len() == 0 => {
+                self.written += frames.written as u64;
+                supply.keep_chunk(frames.bytes);
+                if self.queue.is_some() {
+                    self.settle();
+                }
+            }
+            Content::Tail(frames) => {
+                self.written += frames.written as u64;
+                self.take_back(Part::Frames(frames));
+                self.settle();
+            }
+            Content::Parts(parts) => self.give_back_parts(parts, supply),
+        }
+    }
+
+    fn give_back_parts(&mut self, mut parts: Box<Parts>, supply: &mut Supply) {
+        self.written += parts.data_written;
+        if parts.close_written {
             // Nothing follows a Close: §5.5.1.
             self.drop_all(Closing::Written);
-            return supply.put_room(output.into_parts().1);
+            return supply.keep_parts(parts);
         }
-        if let Some(message) = output.unfinished.take() {
+        if let Some(message) = parts.unfinished.take() {
             self.queue().parts.push_front(Part::Long(message));
         }
-        let (mut parts, mut room) = output.into_parts();
-        while let Some(part) = parts.pop_back() {
+        while let Some(part) = parts.pop() {
             self.take_back(part);
         }
-        room.keep_parts(parts);
-        supply.put_room(room);
+        supply.keep_parts(parts);
+        self.settle();
+    }
+
+    /// What is left of an output stands where it belongs.
+    fn settle(&mut self) {
         if let Some(queue) = &mut self.queue {
             queue.flooded &= !queue.pongs.is_empty();
         }
@@ -202,6 +232,12 @@ impl Outgoing {
             && matches!(self.closing(), Closing::NotAsked | Closing::Written)
     }
 
+    /// Whether there is certainly nothing to take: a glance, which need not see that there is nothing.
+    #[inline]
+    pub fn is_still(&self) -> bool {
+        self.tail.is_empty() && self.queue.is_none()
+    }
+
     /// Whether all of a Close has been written. Nothing is sent after it.
     pub fn close_is_written(&self) -> bool {
         matches!(self.closing(), Closing::Written)
@@ -220,13 +256,24 @@ impl Outgoing {
         self.queue.get_or_insert_default()
     }
 
+    #[inline]
     fn push_frame(&mut self, opcode: Opcode, payload: &[u8], supply: &mut Supply) {
         let size = frame::frame_size(payload.len());
+        if self.tail.capacity() - self.tail.len() < size {
+            self.make_room(size, supply);
+        }
+        frame::append_frame(&mut self.tail, opcode, payload, supply.random.mask_key());
+        self.pushed += size as u64;
+    }
+
+    /// Room in the tail for so many bytes more, which are fewer than a chunk.
+    #[inline(never)]
+    fn make_room(&mut self, size: usize, supply: &mut Supply) {
         if self.tail.len() + size > CHUNK {
             self.end_tail();
             self.tail = supply.chunk();
             // What filled one buffer fills another.
-            self.tail.reserve_exact(CHUNK);
+            return self.tail.reserve_exact(CHUNK);
         }
         if self.tail.capacity() == 0 {
             self.tail = supply.chunk();
@@ -237,8 +284,6 @@ impl Outgoing {
             let capacity = (2 * length).clamp(length + size, CHUNK);
             self.tail.reserve_exact(capacity - length);
         }
-        frame::append_frame(&mut self.tail, opcode, payload, supply.random.mask_key());
-        self.pushed += size as u64;
     }
 
     /// Makes a part of the tail, so that something can stand behind it.
@@ -250,16 +295,11 @@ impl Outgoing {
 
     fn take_tail(&mut self) -> Option<Part> {
         let bytes = mem::take(&mut self.tail);
-        (!bytes.is_empty()).then_some(Part::Frames(Frames { bytes, written: 0, kind: FrameKind::Data }))
+        (!bytes.is_empty()).then(|| Part::Frames(Frames::data(bytes)))
     }
 
-    fn gather(&mut self, output: &mut Output, budget: usize, supply: &mut Supply) {
-        let Some(queue) = &mut self.queue else {
-            if let Some(part) = self.take_tail() {
-                output.push(part);
-            }
-            return;
-        };
+    fn gather(&mut self, output: &mut Parts, budget: usize, supply: &mut Supply) {
+        let Some(queue) = &mut self.queue else { return };
         let mut may_follow = true;
         if queue.parts.front().is_some_and(Part::is_begun)
             && let Some(begun) = queue.parts.pop_front()
@@ -373,7 +413,7 @@ fn control(kind: FrameKind, payload: &[u8], supply: &mut Supply) -> Part {
         FrameKind::Close => Opcode::Close,
         FrameKind::Data | FrameKind::Ping => Opcode::Ping,
     };
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(frame::frame_size(payload.len()));
     frame::append_frame(&mut bytes, opcode, payload, supply.random.mask_key());
     Part::Frames(Frames { bytes, written: 0, kind })
 }

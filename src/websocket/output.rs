@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::frame::{self, EncodedHeader, Opcode};
 use super::mask;
-use super::supply::Room;
+use super::supply::KEPT;
 use crate::foundation::Random;
 
 /// How much of a long message goes into one frame, so that control frames can go between the frames.
@@ -16,29 +16,78 @@ pub const CHUNK: usize = 64 * 1024;
 
 /// Frames on their way to the socket: taken from an [`Outgoing`](super::Outgoing), written as far as the socket goes, and
 /// given back.
+pub struct Output(pub(super) Content);
+
+/// What there is to write.
+pub(super) enum Content {
+    /// Short messages, and nothing that overtakes them: nearly always.
+    Tail(Frames),
+    /// Anything.
+    Parts(Box<Parts>),
+}
+
+/// Frames of every kind.
 #[derive(Default)]
-pub struct Output {
+pub(super) struct Parts {
     /// Each has bytes left to write. Only the first may have been begun.
     parts: VecDeque<Part>,
     len: usize,
     /// How many bytes of messages were written.
-    pub(super) data_written: u64,
+    pub data_written: u64,
     /// A long message whose fragment was written and which goes on.
-    pub(super) unfinished: Option<LongMessage>,
+    pub unfinished: Option<LongMessage>,
     /// Whether all of a Close was written.
-    pub(super) close_written: bool,
-    /// The memory that the next frames will use.
-    room: Room,
+    pub close_written: bool,
+    /// Buffers whose frames have left.
+    emptied: Vec<Vec<u8>>,
 }
 
 impl Output {
     /// What is left to write, in order, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        self.parts.iter().flat_map(Part::slices).filter(|slice| !slice.is_empty())
+        let (tail, parts) = match &self.0 {
+            Content::Tail(frames) => (Some(frames.rest()), None),
+            Content::Parts(parts) => (None, Some(parts.parts.iter().flat_map(Part::slices))),
+        };
+        tail.into_iter().chain(parts.into_iter().flatten()).filter(|slice| !slice.is_empty())
+    }
+
+    /// What is left to write, where it certainly lies in one piece.
+    #[inline]
+    pub fn single(&self) -> Option<&[u8]> {
+        match &self.0 {
+            Content::Tail(frames) => Some(frames.rest()),
+            Content::Parts(_) => None,
+        }
     }
 
     /// The first `written` bytes of what was left are written.
-    pub fn advance(&mut self, mut written: usize) {
+    #[inline]
+    pub fn advance(&mut self, written: usize) {
+        match &mut self.0 {
+            Content::Tail(frames) => frames.written += written.min(frames.len()),
+            Content::Parts(parts) => parts.advance(written),
+        }
+    }
+
+    /// Whether all of it is written.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many bytes are left to write.
+    #[inline]
+    pub fn len(&self) -> usize {
+        match &self.0 {
+            Content::Tail(frames) => frames.len(),
+            Content::Parts(parts) => parts.len,
+        }
+    }
+}
+
+impl Parts {
+    fn advance(&mut self, mut written: usize) {
         while let Some(part) = self.parts.front_mut() {
             let count = written.min(part.len());
             written -= count;
@@ -53,45 +102,50 @@ impl Output {
             match self.parts.pop_front() {
                 Some(Part::Long(message)) => self.unfinished = message.without_fragment(),
                 Some(Part::Frames(Frames { kind: FrameKind::Close, .. })) => self.close_written = true,
-                Some(Part::Frames(frames)) => self.room.keep_chunk(frames.bytes, CHUNK),
-                None => {}
+                Some(Part::Frames(frames)) if self.emptied.len() < KEPT => self.emptied.push(frames.bytes),
+                Some(Part::Frames(_)) | None => {}
             }
         }
     }
 
-    /// Whether all of it is written.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-
-    /// How many bytes are left to write.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    pub(super) fn push(&mut self, part: Part) {
+    pub fn push(&mut self, part: Part) {
         self.len += part.len();
         self.parts.push_back(part);
     }
 
-    pub(super) fn new(mut room: Room) -> Self {
-        Self { parts: room.parts(), room, ..Self::default() }
+    /// The last of what was not written.
+    pub fn pop(&mut self) -> Option<Part> {
+        let part = self.parts.pop_back()?;
+        self.len -= part.len();
+        Some(part)
     }
 
-    /// What has not been written, and the memory that is free.
-    pub(super) fn into_parts(self) -> (VecDeque<Part>, Room) {
-        (self.parts, self.room)
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The buffers whose frames have left. What was written is forgotten.
+    pub fn take_emptied(&mut self) -> impl Iterator<Item = Vec<u8>> {
+        self.parts.clear();
+        (self.len, self.data_written, self.close_written) = (0, 0, false);
+        self.unfinished = None;
+        self.emptied.drain(..)
+    }
+
+    /// Whether its memory is worth keeping.
+    pub fn is_small(&self) -> bool {
+        self.parts.capacity() <= 64
     }
 }
 
 impl fmt::Debug for Output {
     /// Shows nothing of what the frames say.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Output")
-            .field("parts", &self.parts.len())
-            .field("len", &self.len)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Output").field("len", &self.len()).finish_non_exhaustive()
     }
 }
 
@@ -107,7 +161,7 @@ impl Part {
     /// How many bytes of its frames are left to write.
     pub fn len(&self) -> usize {
         match self {
-            Self::Frames(frames) => frames.bytes.len() - frames.written,
+            Self::Frames(frames) => frames.len(),
             Self::Long(message) => message.fragment.as_ref().map_or(0, |fragment| fragment.len() - fragment.written),
         }
     }
@@ -127,7 +181,7 @@ impl Part {
 
     fn slices(&self) -> [&[u8]; 2] {
         match self {
-            Self::Frames(frames) => [frames.bytes.get(frames.written..).unwrap_or_default(), &[]],
+            Self::Frames(frames) => [frames.rest(), &[]],
             Self::Long(message) => message.slices(),
         }
     }
@@ -178,6 +232,21 @@ pub enum FrameKind {
 }
 
 impl Frames {
+    /// Frames of messages, and of pings in line with them.
+    pub fn data(bytes: Vec<u8>) -> Self {
+        Self { bytes, written: 0, kind: FrameKind::Data }
+    }
+
+    /// How many bytes are left to write.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.bytes.len() - self.written
+    }
+
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
     fn cut_behind_frame(mut self) -> Option<Self> {
         let mut end = 0;
         while end < self.written {
