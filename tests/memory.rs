@@ -22,7 +22,7 @@ use urlsession::{
 };
 
 /// Bytes of the heap for one open `ws` task of many to one address, which waits for a message.
-const IDLE: usize = 1024;
+const IDLE: usize = 896;
 
 /// Bytes of the heap for one queued message, above its payload.
 const QUEUED: usize = 64;

@@ -731,7 +731,7 @@ mod tests {
     #[test]
     #[cfg_attr(not(target_pointer_width = "64"), ignore = "the bounds are those of 64 bits")]
     fn a_loader_is_small() {
-        assert!(size_of::<Loader>() <= 360, "{}", size_of::<Loader>());
-        assert!(size_of::<Timeline>() <= 112 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
+        assert!(size_of::<Loader>() <= 328, "{}", size_of::<Loader>());
+        assert!(size_of::<Timeline>() <= 80 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
     }
 }

@@ -124,16 +124,28 @@ pub struct Underway {
 
 /// An [`Underway`] that reached the open socket, packed.
 pub struct Opened {
-    /// From the making of the task to [`Mark::FetchStart`].
-    start: Duration,
-    /// Each mark in [`TICK`]s after that, or [`ABSENT`].
-    marks: [u32; MARKS],
+    /// From the making of the task to [`Mark::FetchStart`], in nanoseconds.
+    start: u64,
+    /// Each of [`KEPT`] in [`TICK`]s after that, or [`ABSENT`].
+    marks: [u32; KEPT.len()],
     nonce: [u8; 16],
     head: Arc<OpeningHead>,
     addresses: Addresses,
     response_bytes: u32,
     tls: Option<(TlsProtocolVersion, u16)>,
 }
+
+/// The marks that say all: what ends begins what comes next. (So [`Underway::packed`] has it, or does not pack.)
+const KEPT: [Mark; 6] = [
+    // And the beginning of the connection; without a look-up, that is the beginning of all.
+    Mark::LookupEnd,
+    Mark::SecureStart,
+    // And the end of TLS, and the beginning of the request.
+    Mark::ConnectEnd,
+    Mark::RequestEnd,
+    Mark::ResponseStart,
+    Mark::ResponseEnd,
+];
 
 /// As exact as Apple's dates, which are seconds since 2001 in 53 bits, and wide enough for a way of 7 minutes.
 const TICK: Duration = Duration::from_nanos(100);
@@ -219,19 +231,23 @@ fn opening(head: &OpeningHead, nonce: [u8; 16], settings: &Settings) -> HttpUrlR
 impl Underway {
     fn packed(&self, head: &Arc<OpeningHead>, epoch: Epoch) -> Option<Opened> {
         let start = self.marks[Mark::FetchStart as usize]?;
-        let mut marks = [ABSENT; MARKS];
-        for (packed, mark) in marks.iter_mut().zip(self.marks) {
-            if let Some(mark) = mark {
+        let mut marks = [ABSENT; KEPT.len()];
+        for (packed, mark) in marks.iter_mut().zip(KEPT) {
+            if let Some(mark) = self.marks[mark as usize] {
                 let ticks = mark.checked_duration_since(start)?.as_nanos() / TICK.as_nanos();
                 *packed = u32::try_from(ticks).ok().filter(|ticks| *ticks != ABSENT)?;
             }
+        }
+        let kept = KEPT.map(|mark| self.marks[mark as usize]);
+        if self.marks != filled_in(start, kept) {
+            return None;
         }
         let addresses = match [self.local_address, self.remote_address] {
             [Some(SocketAddr::V4(local)), Some(SocketAddr::V4(remote))] => Addresses::V4([local, remote]),
             addresses => Addresses::Other(Box::new(addresses)),
         };
         Some(Opened {
-            start: start.checked_duration_since(epoch.instant)?,
+            start: start.checked_duration_since(epoch.instant)?.as_nanos().try_into().ok()?,
             marks,
             nonce: self.nonce?,
             head: Arc::clone(head),
@@ -287,15 +303,31 @@ impl Underway {
     }
 }
 
+/// All marks, where the way began at `start` and these are [`KEPT`].
+fn filled_in(start: Instant, kept: [Option<Instant>; KEPT.len()]) -> [Option<Instant>; MARKS] {
+    let mut marks = [None; MARKS];
+    for (mark, moment) in KEPT.into_iter().zip(kept) {
+        marks[mark as usize] = moment;
+    }
+    let [lookup_end, secure_start, connect_end, ..] = kept;
+    marks[Mark::FetchStart as usize] = Some(start);
+    marks[Mark::LookupStart as usize] = lookup_end.map(|_| start);
+    marks[Mark::ConnectStart as usize] = Some(lookup_end.unwrap_or(start));
+    marks[Mark::SecureEnd as usize] = secure_start.and(connect_end);
+    marks[Mark::RequestStart as usize] = connect_end;
+    marks
+}
+
 impl Opened {
     fn unpacked(&self, epoch: Epoch) -> Underway {
-        let mark = |ticks: u32| (ticks != ABSENT).then(|| epoch.instant + self.start + TICK * ticks);
+        let start = epoch.instant + Duration::from_nanos(self.start);
+        let mark = |ticks: u32| (ticks != ABSENT).then(|| start + TICK * ticks);
         let [local_address, remote_address] = match &self.addresses {
             Addresses::V4(addresses) => addresses.map(|address| Some(SocketAddr::V4(address))),
             Addresses::Other(addresses) => **addresses,
         };
         Underway {
-            marks: self.marks.map(mark),
+            marks: filled_in(start, self.marks.map(mark)),
             upgrade: None,
             nonce: Some(self.nonce),
             response_bytes: self.response_bytes as usize,
@@ -405,6 +437,33 @@ pub mod tests {
             assert_eq!(transaction.count_of_request_header_bytes_sent, sent.head.len() as i64);
             let told = transaction.response.as_ref().unwrap();
             assert!(told.header_fields().eq(timeline.response(&settings).unwrap().header_fields()));
+        }
+    }
+
+    #[test]
+    fn every_way_to_the_open_socket_is_packed_whole() {
+        let settings = settings();
+        let start = settings.epoch.instant + Duration::from_secs(5);
+        let at = |seconds: u32| Some(start + (Duration::from_secs(1) + TICK) * seconds);
+        for (looked_up, secured) in [(false, false), (true, false), (false, true), (true, true)] {
+            let mut underway = Underway { nonce: Some(NONCE), ..Underway::default() };
+            let mut mark = |mark: Mark, moment: Option<Instant>| underway.marks[mark as usize] = moment;
+            mark(Mark::FetchStart, at(0));
+            mark(Mark::LookupStart, at(0).filter(|_| looked_up));
+            mark(Mark::LookupEnd, at(1).filter(|_| looked_up));
+            mark(Mark::ConnectStart, at(u32::from(looked_up)));
+            mark(Mark::SecureStart, at(2).filter(|_| secured));
+            mark(Mark::SecureEnd, at(3).filter(|_| secured));
+            mark(Mark::ConnectEnd, at(3));
+            mark(Mark::RequestStart, at(3));
+            mark(Mark::RequestEnd, at(4));
+            mark(Mark::ResponseStart, at(5));
+            mark(Mark::ResponseEnd, at(6));
+            let opened = underway.packed(&head(), settings.epoch).expect("it can be packed");
+            assert_eq!(opened.unpacked(settings.epoch).marks, underway.marks, "{looked_up}, {secured}");
+            // What would not come back is left as it is.
+            underway.marks[Mark::RequestStart as usize] = at(4);
+            assert!(underway.packed(&head(), settings.epoch).is_none());
         }
     }
 }

@@ -64,8 +64,9 @@ impl Loader {
         self.timeline.mark(Mark::ResponseEnd, env.now);
         match upgrading.offer.check(&head) {
             Ok(accepted) => {
-                let head =
-                    self.settings.common.heads.share_made(&head, |known, head| known.is_of(head), OpeningHead::new);
+                let heads = &self.settings.common.heads;
+                let mark = head.bytes as u64;
+                let head = heads.share_made(mark, &head, |known, head| known.is_of(head), OpeningHead::new);
                 self.timeline.opened(head, self.settings.epoch);
                 self.opened(env, accepted.protocol);
             }

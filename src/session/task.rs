@@ -183,6 +183,8 @@ impl fmt::Debug for SessionTask {
 /// What the handles of a task share. The reactor holds it while the task runs, a queue while callbacks wait there.
 pub(super) struct TaskShared {
     pub(super) identifier: usize,
+    /// Where the session's registry has it, if it has.
+    pub(super) place: u32,
     pub(super) session: Arc<SessionShared>,
     pub(super) connection: Connection,
     pub(super) desk: Mutex<Desk>,
@@ -287,9 +289,11 @@ impl TaskShared {
         connection: Connection,
         late: bool,
         flaw: Option<UrlError>,
+        place: impl FnOnce(&Weak<Self>) -> u32,
     ) -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
             identifier,
+            place: place(myself),
             session,
             connection,
             desk: Mutex::new(Desk {
@@ -504,7 +508,7 @@ impl TaskShared {
         let delegate = self.desk.lock().extras.as_mut().and_then(|extras| extras.delegate.take());
         guarded(|| drop(delegate));
         self.connection.end_is_told(self);
-        self.session.ended(self.identifier);
+        self.session.ended(self);
     }
 }
 
@@ -582,7 +586,7 @@ impl Drop for TaskShared {
             let handlers: Vec<Callback> = std::iter::from_fn(|| mailbox.next()).collect();
             self.session.abandoned(handlers);
         }
-        self.session.ended(self.identifier);
+        self.session.ended(self);
     }
 }
 
@@ -616,7 +620,7 @@ mod tests {
     fn a_task_is_small() {
         assert!(size_of::<Facts>() <= 16 && size_of::<Life>() <= 8);
         assert!(
-            size_of::<TaskShared>() <= size_of::<Connection>() + size_of::<Mailbox>() + 96,
+            size_of::<TaskShared>() <= size_of::<Connection>() + size_of::<Mailbox>() + 88,
             "{}",
             size_of::<TaskShared>()
         );

@@ -1,13 +1,15 @@
 //! `URLSession`: makes tasks, and owns the reactor and the queue that they run on.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
-use std::hash::{Hash, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::ptr;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
 use parking_lot::Mutex;
+use slab::Slab;
 
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
@@ -99,7 +101,7 @@ impl UrlSession {
             delegate: Mutex::new(delegate),
             lacking: AtomicU16::new(0),
             description: Mutex::new(None),
-            registry: Mutex::new(Registry { tasks: BTreeMap::new(), last_identifier: 0, end: End::Open }),
+            registry: Mutex::new(Registry { tasks: Slab::new(), last_identifier: 0, end: End::Open }),
             announcements: Arc::new(Announcements { session: myself.clone(), state: Mutex::default() }),
             tls: Mutex::new(None),
             handle: Mutex::new(Weak::new()),
@@ -242,9 +244,12 @@ pub(super) struct SessionShared {
     myself: Weak<Self>,
 }
 
+/// Where the registry does not have a task. (It has no room for so many.)
+const NO_PLACE: u32 = u32::MAX;
+
 struct Registry {
-    /// Tasks that have not ended. One that was never resumed goes with its last handle.
-    tasks: BTreeMap<usize, Weak<TaskShared>>,
+    /// Tasks that have not ended, each in its place. One that was never resumed goes with its last handle.
+    tasks: Slab<Weak<TaskShared>>,
     last_identifier: usize,
     end: End,
 }
@@ -294,7 +299,9 @@ impl SessionShared {
 
     /// `flaw`: why the task cannot be started.
     fn make_task(&self, request: UrlRequest, flaw: Option<UrlError>) -> WebSocketTask {
-        let request = self.requests.share(request);
+        let mut mark = DefaultHasher::new();
+        request.url.hash(&mut mark);
+        let request = self.requests.share(mark.finish(), request);
         let settings = Settings {
             request,
             common: Arc::clone(&self.common),
@@ -307,11 +314,13 @@ impl SessionShared {
             registry.last_identifier += 1;
             let identifier = registry.last_identifier;
             let late = registry.end != End::Open;
-            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), connection, late, flaw);
             // A task that is too late is told of, too, before the session is invalid.
-            if registry.end != End::Told {
-                registry.tasks.insert(identifier, Arc::downgrade(&task));
-            }
+            let told = registry.end == End::Told;
+            let place = |task: &Weak<TaskShared>| match told {
+                true => NO_PLACE,
+                false => u32::try_from(registry.tasks.insert(task.clone())).unwrap_or(NO_PLACE),
+            };
+            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), connection, late, flaw, place);
             WebSocketTask::new(SessionTask { shared: task })
         };
         if let Some(delegate) = self.delegate_with(Method::DidCreateTask) {
@@ -348,14 +357,20 @@ impl SessionShared {
 
     /// The tasks that have not ended.
     fn tasks(&self) -> Vec<SessionTask> {
-        let tasks: Vec<Weak<TaskShared>> = self.registry.lock().tasks.values().cloned().collect();
-        tasks.iter().filter_map(Weak::upgrade).map(|shared| SessionTask { shared }).collect()
+        let tasks: Vec<Weak<TaskShared>> = self.registry.lock().tasks.iter().map(|(_, task)| task.clone()).collect();
+        let mut tasks: Vec<_> = tasks.iter().filter_map(Weak::upgrade).map(|shared| SessionTask { shared }).collect();
+        tasks.sort_unstable_by_key(SessionTask::task_identifier);
+        tasks
     }
 
     /// A task has told its end, or was given up before it began.
-    pub(super) fn ended(&self, identifier: usize) {
+    pub(super) fn ended(&self, task: &TaskShared) {
         let mut registry = self.registry.lock();
-        registry.tasks.remove(&identifier);
+        let place = task.place as usize;
+        // Another task may have its place by now.
+        if registry.tasks.get(place).is_some_and(|known| ptr::eq(known.as_ptr(), task)) {
+            drop(registry.tasks.remove(place));
+        }
         self.finish_if_done(registry);
     }
 
