@@ -95,8 +95,16 @@ impl EventLoop {
 
     pub(super) fn run(mut self) {
         let mut events = Events::with_capacity(EVENTS);
+        let mut skipped = false;
         while let Some(timeout) = self.before_poll() {
-            let polled = self.poll.poll(&mut events, timeout);
+            // What callbacks asked for is done before the kernel is asked, but for what that leads to in turn.
+            skipped = !skipped && timeout == Some(Duration::ZERO) && self.ready.is_empty();
+            let polled = if skipped {
+                events.clear();
+                Ok(())
+            } else {
+                self.poll.poll(&mut events, timeout)
+            };
             // Those that wait from now on are read in the next turn; each behind the callbacks of what was read before.
             let ready = self.ready.len();
             self.now = Instant::now();
@@ -117,10 +125,6 @@ impl EventLoop {
             self.run_commands();
             self.run_timers();
             self.run_callbacks();
-            // What they asked for need not wait for the kernel.
-            if self.run_commands() {
-                self.run_callbacks();
-            }
             if ready > 0 {
                 self.run_ready(ready);
                 self.run_callbacks();
@@ -176,12 +180,10 @@ impl EventLoop {
         Some(timeout)
     }
 
-    /// Does what was asked for; whether there was anything.
-    fn run_commands(&mut self) -> bool {
+    fn run_commands(&mut self) {
         let mut commands = std::mem::take(&mut self.commands);
         // An empty list goes in for the full one, and its memory back and forth.
         std::mem::swap(&mut commands, &mut self.shared.inbox.lock().commands);
-        let any = !commands.is_empty();
         for command in commands.drain(..) {
             match command {
                 Command::Start(client) => self.start(client),
@@ -203,7 +205,6 @@ impl EventLoop {
         if commands.capacity() <= COMMANDS_KEPT {
             self.commands = commands;
         }
-        any
     }
 
     fn start(&mut self, client: Arc<dyn Client>) {
