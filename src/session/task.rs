@@ -443,7 +443,8 @@ impl TaskShared {
     }
 
     /// Where what happened becomes a call of user code. (The handlers that follow one another by the thousand, of messages
-    /// and of sends, are called by the turn itself.)
+    /// and of sends, are called by the turn itself, whose loop is better off without this.)
+    #[inline(never)]
     pub(super) fn call(&self, callback: Callback) {
         match callback {
             Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..) => answer(callback),
