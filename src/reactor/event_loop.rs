@@ -206,7 +206,7 @@ impl EventLoop {
             self.told_at = self.now;
             return Turn::Callbacks { more };
         }
-        if more || self.now.duration_since(self.told_at) >= QUIET { Turn::Leave } else { Turn::Idle }
+        if self.now.duration_since(self.told_at) >= QUIET { Turn::Leave } else { Turn::Idle }
     }
 
     /// Whether the callbacks of this turn wake a thread that may have the loop as well.
@@ -400,6 +400,8 @@ impl EventLoop {
         if let Some(entry) = self.entries.get_mut(token) {
             entry.connecting = Some(socket);
         }
+        // A server on the same machine has answered already.
+        self.finish_connect(token);
         Ok(())
     }
 
