@@ -4,8 +4,10 @@ use std::io;
 
 use url::Url;
 
-use super::event::End;
+use super::event::{End, Event};
+use super::open::Closing;
 use super::timeline::Collected;
+use super::{Env, LINGER, Linger, Loader, Next, Outgoing, Stage, Timer};
 use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
 
 /// Why a task ends.
@@ -91,6 +93,83 @@ pub fn connect_error(error: io::Error, address: &str) -> UrlError {
 pub fn resolve_error(error: io::Error, host: &str) -> UrlError {
     let reason = format!("cannot find the host {host}: {error}");
     UrlError::new(ErrorCode::CannotFindHost, ErrorStage::Resolve, reason).with_source(error)
+}
+
+impl Loader {
+    /// The end is known. It is told once, with everything that waited. While bytes are with the reactor it waits for them
+    /// to come back: what was handed to the kernel was sent.
+    pub(super) fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
+        if self.is_ended() || self.has_pending_end() {
+            return;
+        }
+        if self.output_is_out {
+            self.ending_mut().pending_end = Some((cause, linger));
+        } else {
+            self.end_now(env, cause, linger);
+        }
+    }
+
+    pub(super) fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
+        let opened = matches!(self.stage, Stage::Open(_));
+        let metrics = self.timeline.collect(&self.settings, env.now);
+        let end = cause.into_end(opened, &self.settings.request.url, metrics);
+        let waiting = end.waiting.clone();
+        let ending = self.ending_mut();
+        ending.ended = Some(end.later.clone());
+        ending.fault = None;
+        self.suspended = false;
+        self.timers.start_only(Timer::Unread, env.now, self.settings.common.options.close_timeout);
+        self.next = None;
+        let until_written = linger == Linger::UntilWritten;
+        if linger == Linger::Moment || (until_written && self.has_output()) {
+            self.stage = Stage::Lingering { until_written };
+            self.timers.start(Timer::Linger, env.now, LINGER);
+        } else {
+            self.disconnect();
+        }
+        env.events.push(Event::End(Box::new(end)));
+        self.sends.fail(&waiting, env.events);
+        self.fail_pings(&waiting, env.events);
+    }
+
+    /// The connection is lost, or never came to be.
+    pub(super) fn lose(&mut self, env: &mut Env<'_>, error: UrlError) {
+        if self.fault().is_some() {
+            return self.give_up(env);
+        }
+        let error = self.ending.as_mut().and_then(|ending| ending.broken.take()).unwrap_or(error);
+        let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
+        self.end(env, cause, Linger::No);
+    }
+
+    /// A clock of the caller's ran out.
+    pub(super) fn time_out(&mut self, env: &mut Env<'_>, reason: String) {
+        if let Stage::Refused(_) = self.stage {
+            return self.refuse(env);
+        }
+        let open = matches!(self.stage, Stage::Open(_));
+        if open {
+            self.close_now(None);
+        }
+        let error = UrlError::new(ErrorCode::TimedOut, self.error_stage(), reason);
+        let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
+        self.end(env, cause, if open { Linger::Moment } else { Linger::No });
+    }
+
+    /// The row of `cancel_with`, where it was called.
+    pub(super) fn cancelled_with(&self) -> Option<Cause> {
+        let Closing { code, reason } = self.closing()?;
+        Some(Cause::CancelledWith { code: *code, reason: reason.clone() })
+    }
+
+    pub(super) fn disconnect(&mut self) {
+        self.stage = Stage::Closed;
+        self.timers.cancel(Timer::Linger);
+        self.tls = None;
+        self.raw = None;
+        self.outgoing = Outgoing::default();
+        self.next = Some(Next::Disconnect);
+    }
 }
 
 #[cfg(test)]

@@ -4,14 +4,19 @@
 //! receive, and the end waits behind them; nothing else waits for a receive. What fails because of the end comes when the messages that
 //! have a receive are told, whether or not others still wait for one.
 
+mod callback;
+mod receives;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+
+pub use callback::Callback;
+use receives::{Receive, Receives};
 
 use super::event::{End, Event};
 use super::sends::SentBatch;
 use super::spare::Spare;
-use super::timeline::Collected;
-use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, UrlError};
+use crate::foundation::{Bundle, Completion, Message, UrlError};
 
 /// What an unread message costs besides its payload: a peer that sends empty messages is stopped, too.
 const MESSAGE_OVERHEAD: usize = 64;
@@ -27,61 +32,6 @@ const FOR_GOOD: u64 = u64::MAX;
 
 /// How much is read ahead where a message may have any size.
 const DEFAULT_READ_AHEAD: usize = 1024 * 1024;
-
-/// One call of user code.
-pub enum Callback {
-    /// No call of user code: the messages before the server's fault are told, as far as receives waited for them, and
-    /// [`Loader::give_up`](super::Loader::give_up) is due.
-    Fault,
-    /// `did_receive_informational_response`.
-    Informational(HttpUrlResponse),
-    /// `did_open_with_protocol`.
-    Open(Option<String>),
-    /// The handler of a send.
-    Sent(Completion<()>, Result<(), UrlError>),
-    /// The handler of a receive.
-    Received(Receive, Result<Message, UrlError>),
-    /// The handler of a ping.
-    Pong(Completion<()>, Result<(), UrlError>),
-    /// `did_close_with`.
-    Close(CloseCode, Option<Vec<u8>>),
-    /// `did_finish_collecting_metrics`.
-    Metrics(Box<Collected>),
-    /// `did_complete_with_error`. Always the last but for the failures of later calls.
-    Complete(Option<UrlError>),
-}
-
-impl fmt::Debug for Callback {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Fault => formatter.write_str("Fault"),
-            Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
-            Self::Open(protocol) => formatter.debug_tuple("Open").field(protocol).finish(),
-            Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
-            Self::Received(_, result) => {
-                formatter.debug_tuple("Received").field(&result.as_ref().map(Message::len)).finish()
-            }
-            Self::Pong(_, result) => formatter.debug_tuple("Pong").field(result).finish(),
-            Self::Close(code, _) => formatter.debug_tuple("Close").field(code).finish(),
-            Self::Metrics(_) => formatter.write_str("Metrics"),
-            Self::Complete(error) => formatter.debug_tuple("Complete").field(error).finish(),
-        }
-    }
-}
-
-/// A receive that waits for its message.
-pub struct Receive {
-    /// Counts the receives of a task, but for those that nobody withdraws.
-    pub number: u64,
-    /// What the message goes to.
-    pub handler: Completion<Message>,
-}
-
-impl fmt::Debug for Receive {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Receive").field("number", &self.number).finish_non_exhaustive()
-    }
-}
 
 enum Item {
     Message(Message),
@@ -154,49 +104,6 @@ pub struct Mailbox {
     read_ahead: usize,
     /// Reading was stopped because of `unread`.
     stopped: bool,
-}
-
-/// The receives that wait, first asked for first. Nearly always there is one, which needs no memory of its own.
-#[derive(Default)]
-struct Receives {
-    /// There is one where any waits.
-    first: Option<Receive>,
-    others: VecDeque<Receive>,
-}
-
-impl Receives {
-    fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn len(&self) -> usize {
-        usize::from(self.first.is_some()) + self.others.len()
-    }
-
-    fn push_back(&mut self, receive: Receive) {
-        match &self.first {
-            None => self.first = Some(receive),
-            Some(_) => self.others.push_back(receive),
-        }
-    }
-
-    fn push_front(&mut self, receive: Receive) {
-        if let Some(second) = self.first.replace(receive) {
-            self.others.push_front(second);
-        }
-    }
-
-    fn pop_front(&mut self) -> Option<Receive> {
-        std::mem::replace(&mut self.first, self.others.pop_front())
-    }
-
-    fn remove(&mut self, number: u64) -> Option<Receive> {
-        if self.first.as_ref().is_some_and(|receive| receive.number == number) {
-            return self.pop_front();
-        }
-        let index = self.others.iter().position(|receive| receive.number == number)?;
-        self.others.remove(index)
-    }
 }
 
 /// What an open task has seldom, and an idle one never.

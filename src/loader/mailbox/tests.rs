@@ -2,7 +2,7 @@ use std::sync::{Arc, Mutex};
 
 use super::super::sends::{Sends, TOGETHER};
 use super::*;
-use crate::foundation::{ErrorCode, ErrorStage};
+use crate::foundation::{CloseCode, ErrorCode, ErrorStage};
 
 /// A mailbox, and in words what its callbacks told.
 #[derive(Default)]
