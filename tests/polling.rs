@@ -3,6 +3,7 @@
 
 mod support;
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +11,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use support::PATIENCE;
 use support::echo::EchoServer;
 use support::hooks::eventually;
-use urlsession::{Message, OperationQueue, SessionConfiguration, UrlSession, WebSocketTask};
+use urlsession::{
+    ErrorCode, Message, OperationQueue, SessionConfiguration, SessionDelegate, SessionTask, TaskDelegate, Url,
+    UrlError, UrlRequest, UrlSession, WebSocketDelegate, WebSocketTask,
+};
 
 /// How many messages go to and fro until the thread of the queue surely polls, if it does at all.
 const ROUNDS: usize = 600;
@@ -30,9 +34,13 @@ struct Exchange {
 
 impl Exchange {
     fn new() -> Self {
+        Self::with(None)
+    }
+
+    fn with(delegate: Option<Arc<dyn WebSocketDelegate>>) -> Self {
         let (server, queue) = (EchoServer::start(), OperationQueue::serial());
         let configuration = SessionConfiguration::default();
-        let session = UrlSession::with_delegate(configuration, None, Some(queue.clone()));
+        let session = UrlSession::with_delegate(configuration, delegate, Some(queue.clone()));
         let task = session.web_socket_task(server.url());
         task.resume();
         Self { server, session, queue, task }
@@ -156,6 +164,52 @@ fn operations_from_elsewhere_have_their_turn() {
         counted.fetch_add(1, SeqCst);
     });
     eventually("the last operation", || ran.load(SeqCst) == 1001);
+    exchange.finish();
+}
+
+#[test]
+fn callbacks_that_ask_for_more_again_and_again_leave_the_sockets_their_turn() {
+    /// Where a connection is refused, at once.
+    struct Again(UrlRequest);
+    impl SessionDelegate for Again {}
+    impl WebSocketDelegate for Again {}
+    impl TaskDelegate for Again {
+        fn did_complete_with_error(&self, session: &UrlSession, _task: &SessionTask, error: Option<&UrlError>) {
+            if error.is_some_and(|error| error.code() == ErrorCode::CannotConnectToHost) {
+                session.web_socket_task(self.0.clone()).resume();
+            }
+        }
+    }
+    let _alone = alone();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let request = UrlRequest::new(Url::parse(&format!("ws://{closed}/")).unwrap());
+    let exchange = Exchange::with(Some(Arc::new(Again(request.clone()))));
+    exchange.session.web_socket_task(request).resume();
+    let (tell, done) = told();
+    exchange.run(ROUNDS, tell);
+    done.recv_timeout(PATIENCE).unwrap();
+    exchange.finish();
+}
+
+#[test]
+fn a_queue_that_may_have_more_threads_starts_them() {
+    let _alone = alone();
+    let exchange = Exchange::new();
+    for _ in 0..20 {
+        exchange.queue.set_max_concurrent_operation_count(1);
+        let (tell, warm) = told();
+        exchange.run(ROUNDS / 10, tell);
+        warm.recv_timeout(PATIENCE).unwrap();
+        exchange.queue.set_max_concurrent_operation_count(4);
+        // The first waits for the second.
+        let ((second, first), (tell, done)) = (mpsc::channel(), told());
+        exchange.queue.add_operation(move || {
+            first.recv_timeout(PATIENCE).unwrap();
+            tell();
+        });
+        exchange.queue.add_operation(move || second.send(()).unwrap());
+        done.recv_timeout(PATIENCE).unwrap();
+    }
     exchange.finish();
 }
 

@@ -28,13 +28,14 @@ pub trait Client: Send + Sync {
 /// Where callbacks are to run.
 pub enum Scheduled {
     /// They stand in their queue.
-    OnQueue {
-        /// That queue has one thread, which slept, was woken for them, and asks for the [`Helm`](super::Helm) when they
-        /// have run.
-        woke_only_thread: bool,
+    Queued,
+    /// They stand in a queue that has one thread, which asks for the [`Helm`](super::Helm) when they have run.
+    ForOnlyThread {
+        /// It was woken for them.
+        slept: bool,
     },
     /// The reactor is to run them.
-    OnReactor(Arc<dyn Work>),
+    ForReactor(Arc<dyn Work>),
 }
 
 /// What becomes of events.

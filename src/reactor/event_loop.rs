@@ -45,8 +45,11 @@ const COMMANDS_KEPT: usize = 256;
 /// How long until a deadline that need not be looked at closely.
 const FAR: Duration = Duration::from_secs(10);
 
-/// After how many turns that each found the queue's only thread asleep the loop is offered to it.
+/// After how many turns that were [hardly worth a thread](EventLoop::note_heat) the loop is offered to the queue's.
 const HOT: i32 = 16;
+
+/// Fewer sockets with something to tell are hardly worth waking a thread.
+const FEW: usize = 8;
 
 /// How many turns more it takes when callbacks blocked the last time.
 const COOLED: i32 = 256;
@@ -75,8 +78,14 @@ pub(super) struct EventLoop {
     /// The thread of the delegate queue runs this turn.
     on_queue: bool,
     told: Told,
-    /// The last turn that put callbacks on their queue, and how many did before it, one soon after the other, and each
-    /// woke the queue's only thread; less than 0: how many are to be passed over.
+    /// The last turn had callbacks before the kernel was asked.
+    passed_over: bool,
+    /// How many sockets had something to tell in this turn.
+    sockets: usize,
+    /// This turn read as much at once as there was room for, or parts of a long message.
+    is_bulky: bool,
+    /// The last turn that put callbacks on their queue, and how many were hardly worth a thread before it, one soon after the
+    /// other; less than 0: how many are to be passed over.
     told_at: Instant,
     hot: i32,
 }
@@ -86,6 +95,8 @@ pub(super) struct EventLoop {
 pub(super) enum Told {
     Nothing,
     Callbacks,
+    /// For the queue's only thread, which was awake.
+    OnlyThread,
     /// The queue's only thread slept, and was woken.
     Sleeper,
 }
@@ -137,6 +148,9 @@ impl EventLoop {
             now: Instant::now(),
             on_queue: false,
             told: Told::Nothing,
+            passed_over: false,
+            sockets: 0,
+            is_bulky: false,
             told_at: Instant::now(),
             hot: 0,
         }
@@ -146,11 +160,13 @@ impl EventLoop {
     pub(super) fn turn(&mut self, on_queue: bool) -> Turn {
         self.on_queue = on_queue;
         self.told = Told::Nothing;
+        (self.sockets, self.is_bulky) = (0, false);
         let timeout = match self.before_poll() {
             Ok(timeout) => timeout,
             Err(turn) => return turn,
         };
         let mut events = self.events.take().unwrap_or_else(|| Events::with_capacity(EVENTS));
+        self.passed_over = false;
         let polled = self.poll.poll(&mut events, timeout);
         // Those that wait from now on are read in the next turn; each behind the callbacks of what was read before.
         let ready = self.ready.len();
@@ -165,6 +181,7 @@ impl EventLoop {
             Ok(()) => {
                 for event in &events {
                     if event.token() != WAKER {
+                        self.sockets += 1;
                         let read_closed = event.is_read_closed() || event.is_error();
                         let readable = event.is_readable() || read_closed;
                         let writable = event.is_writable() || event.is_error();
@@ -173,6 +190,8 @@ impl EventLoop {
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // The reactor's thread finds the same.
+            Err(_) if on_queue => return Turn::Leave,
             Err(error) => {
                 self.run_commands();
                 self.fail_all(&error);
@@ -187,8 +206,6 @@ impl EventLoop {
         }
         self.run_callbacks();
         if ready > 0 {
-            // Callbacks may have taken their time.
-            self.now = Instant::now();
             self.run_ready(ready);
             self.run_callbacks();
         }
@@ -201,27 +218,31 @@ impl EventLoop {
     }
 
     fn after_turn_on_queue(&mut self) -> Turn {
-        let more = !self.ready.is_empty();
+        let more = self.is_bulky || !self.ready.is_empty();
         if self.told != Told::Nothing {
             self.told_at = self.now;
             return Turn::Callbacks { more };
         }
-        if self.now.duration_since(self.told_at) >= QUIET { Turn::Leave } else { Turn::Idle }
+        if more || self.now.duration_since(self.told_at) >= QUIET { Turn::Leave } else { Turn::Idle }
     }
 
     /// Whether the callbacks of this turn wake a thread that may have the loop as well.
     fn may_offer(&self) -> bool {
-        self.hot >= HOT && !self.on_queue && !self.scheduled.is_empty() && self.ready.is_empty()
+        self.hot >= HOT && !self.on_queue && !self.scheduled.is_empty() && !self.is_bulky && self.ready.is_empty()
     }
 
-    /// Whether the queue's only thread keeps up with what comes, and it comes fast.
+    /// What comes is hardly worth a thread of its own if little comes at a time, one soon after the other, and the only
+    /// thread of the queue slept or had to be interrupted for it. Two threads are better where much comes.
     fn note_heat(&mut self) {
         if self.told == Told::Nothing {
             return;
         }
         let soon = self.now.duration_since(std::mem::replace(&mut self.told_at, self.now)) < QUIET;
+        let little = !self.is_bulky && self.ready.is_empty();
         self.hot = match self.told {
-            Told::Sleeper if soon && self.ready.is_empty() => self.hot.saturating_add(1).min(HOT),
+            Told::Sleeper | Told::OnlyThread if !soon || !little => self.hot.min(0),
+            Told::Sleeper => (self.hot + 1).min(HOT),
+            Told::OnlyThread if self.sockets < FEW => (self.hot + 1).min(HOT),
             _ => self.hot.min(0),
         };
     }
@@ -251,7 +272,7 @@ impl EventLoop {
         }
         if self.scheduled.first().is_some_and(|client| client.runs_on_reactor()) {
             for client in self.scheduled.drain(..) {
-                if let Scheduled::OnReactor(work) = client.schedule(false) {
+                if let Scheduled::ForReactor(work) = client.schedule(false) {
                     self.work.push(work);
                 }
             }
@@ -269,7 +290,11 @@ impl EventLoop {
             self.run_commands();
             self.run_callbacks();
             if self.on_queue && self.told != Told::Nothing {
-                return Err(self.after_turn_on_queue());
+                // They may ask for something again and again, and must not keep the sockets from their turn.
+                return match std::mem::replace(&mut self.passed_over, true) {
+                    false => Err(self.after_turn_on_queue()),
+                    true => Ok(Some(Duration::ZERO)),
+                };
             }
             if self.is_busy()? {
                 return Ok(Some(Duration::ZERO));
@@ -476,6 +501,7 @@ impl EventLoop {
             };
             let result = match payload {
                 Some(mut payload) => {
+                    self.is_bulky = true;
                     let result = receive_payload(&socket, &mut payload);
                     let count = result.as_ref().map_or(0, |received| received.count);
                     after = Some(self.step(token, |loader, env| loader.payload_received(env, payload, count)));
@@ -490,6 +516,7 @@ impl EventLoop {
                         after = Some(self.step(token, |loader, env| loader.receive(env, bytes)));
                     }
                     self.buffer = buffer;
+                    self.is_bulky |= matches!(result, Ok(RECEIVE_BUFFER));
                     result.map(|count| count == RECEIVE_BUFFER)
                 }
             };
@@ -572,6 +599,8 @@ impl EventLoop {
         drop(cork);
         // They have run, and what they sent is written.
         self.shared.scheduled.store(false, Ordering::Relaxed);
+        // They may have taken their time.
+        self.now = Instant::now();
     }
 
     /// A callback that blocks holds back what it sent for a moment, not longer.
@@ -668,9 +697,10 @@ pub(super) fn schedule(shared: &Arc<Shared>, clients: impl ExactSizeIterator<Ite
     for client in clients {
         left -= 1;
         told = told.max(match client.schedule(left > 0) {
-            Scheduled::OnQueue { woke_only_thread: true } => Told::Sleeper,
-            Scheduled::OnQueue { .. } => Told::Callbacks,
-            Scheduled::OnReactor(work) => {
+            Scheduled::ForOnlyThread { slept: true } => Told::Sleeper,
+            Scheduled::ForOnlyThread { slept: false } => Told::OnlyThread,
+            Scheduled::Queued => Told::Callbacks,
+            Scheduled::ForReactor(work) => {
                 shared.post(work);
                 Told::Nothing
             }

@@ -6,25 +6,32 @@
 //! the callbacks of what came, without a step from thread to thread.
 //!
 //! A callback may block, and holds back nothing but its queue even then. While callbacks run the loop lies here, and the
-//! reactor's thread looks in every [`TICK`]. If nobody has polled since its last look it writes what the callbacks sent; if
-//! nobody has at the look after that it takes the loop, and offers it less readily from then on.
+//! reactor's thread looks in every [`TICK`]. If the same callbacks run as at its last look, it writes what they sent; if they
+//! do at the look after that, or nobody has polled for longer still, it takes the loop, and offers it less readily from then
+//! on.
 //!
 //! The thread of the queue gives the loop back when nothing has come for [`QUIET`], when more comes than one thread should
 //! deal with, and before it sleeps or ends. Then the reactor's thread polls, as it does on a quiet session and with every
 //! other kind of queue.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use mio::Waker;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::Shared;
 use super::event_loop::{EventLoop, Turn, schedule};
 
 /// How often the reactor's thread looks whether callbacks block.
 const TICK: Duration = Duration::from_millis(2);
+
+/// After how many looks at the same callbacks the reactor's thread takes the loop.
+const STUCK: u32 = 2;
+
+/// After how many looks it takes the loop whatever runs.
+const IDLE: u32 = 4;
 
 /// How long a queue's thread waits for something to happen before it gives the loop back.
 pub(super) const QUIET: Duration = Duration::from_millis(2);
@@ -36,6 +43,8 @@ pub struct Helm {
     offered: AtomicBool,
     /// There is something to run on the queue.
     recalled: AtomicBool,
+    /// How many jobs the queue's thread has begun.
+    jobs: AtomicU32,
     place: Mutex<Place>,
     given_back: Condvar,
 }
@@ -93,6 +102,14 @@ impl Helm {
         self.recalled.store(false, Ordering::Release);
     }
 
+    /// The queue's thread begins another job.
+    #[inline]
+    pub fn note_job(&self) {
+        if self.is_offered() {
+            self.jobs.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Whether [`poll`](Self::poll) may have something to do.
     #[inline]
     pub fn is_offered(&self) -> bool {
@@ -130,9 +147,11 @@ impl Helm {
     /// Waits until the loop is given back, or the callbacks block: that is the second value.
     fn watch(&self, shared: &Shared) -> (Box<EventLoop>, bool) {
         let mut place = self.place.lock();
-        let (mut turns, mut looks) = (place.turns, 0);
+        let (mut turns, mut jobs) = (place.turns, self.jobs.load(Ordering::Relaxed));
+        // How many looks found that nobody polled, and how many that the same callbacks ran.
+        let (mut idle, mut stuck) = (0, 0);
         loop {
-            let blocked = looks > 1;
+            let blocked = stuck >= STUCK || idle >= IDLE;
             if (place.is_given_back || blocked)
                 && let Some(event_loop) = place.event_loop.take()
             {
@@ -140,12 +159,20 @@ impl Helm {
                 place.waker = None;
                 return (event_loop, blocked);
             }
-            let in_time = !self.given_back.wait_for(&mut place, TICK).timed_out();
+            if !self.given_back.wait_for(&mut place, TICK).timed_out() {
+                continue;
+            }
             if place.turns != turns || place.event_loop.is_none() {
-                (turns, looks) = (place.turns, 0);
-            } else if !in_time {
-                looks += 1;
-                parking_lot::MutexGuard::unlocked(&mut place, || shared.uncork_guarded(Instant::now()));
+                (turns, idle, stuck) = (place.turns, 0, 0);
+                continue;
+            }
+            idle += 1;
+            let ran = self.jobs.load(Ordering::Relaxed);
+            if std::mem::replace(&mut jobs, ran) == ran {
+                stuck += 1;
+                MutexGuard::unlocked(&mut place, || shared.uncork_guarded(Instant::now()));
+            } else {
+                stuck = 0;
             }
         }
     }

@@ -3,7 +3,7 @@
 //! Every method has a default, which says that the method is not there. A task's own delegate that leaves a method at
 //! its default is passed over, and the session's delegate is asked, as on Apple's.
 
-use std::any::{Any, TypeId};
+use std::any::TypeId;
 use std::cell::Cell;
 
 use super::task::SessionTask;
@@ -22,10 +22,15 @@ pub type ChallengeHandler = Box<dyn FnOnce(AuthChallengeDisposition, Option<UrlC
 /// any thread, at any time; dropped without a call, the method counts as left at its default.
 pub type RedirectionHandler = Box<dyn FnOnce(Option<UrlRequest>) + Send>;
 
-/// `URLSessionDelegate`: what concerns the whole session. Called on the delegate queue. Swift's `delegate as? MyDelegate` is
-/// `downcast_ref` of `&*delegate as &dyn Any`.
+/// `URLSessionDelegate`: what concerns the whole session. Called on the delegate queue.
 #[allow(unused_variables)]
-pub trait SessionDelegate: Any + Send + Sync {
+pub trait SessionDelegate: Send + Sync + 'static {
+    /// Which type this is, for [`implements`]. `Any` would say so, too, but would take the name `type_id` from programs.
+    #[doc(hidden)]
+    fn __delegate_type(&self, _: OfThisCrate) -> TypeId {
+        TypeId::of::<Self>()
+    }
+
     /// `urlSession(_:didBecomeInvalidWithError:)`: the session's last word, after the last word of its last task. The
     /// error is `None`: the session was invalidated by its owner. The session lets go of the delegate after this call.
     fn did_become_invalid_with_error(&self, session: &UrlSession, error: Option<&UrlError>) {
@@ -150,6 +155,10 @@ impl Method {
     }
 }
 
+/// What nobody else can name, and so nobody else can call or implement what takes one.
+#[derive(Debug)]
+pub struct OfThisCrate(());
+
 thread_local! {
     /// The method whose default body ran last on this thread, and whose type has it.
     static LEFT_AT_DEFAULT: Cell<Option<(Method, TypeId)>> = const { Cell::new(None) };
@@ -173,9 +182,8 @@ pub(super) enum Implemented {
 pub(super) fn implements(delegate: &dyn WebSocketDelegate, method: Method, call: impl FnOnce()) -> Implemented {
     let _ = LEFT_AT_DEFAULT.try_with(|left| left.set(None));
     call();
-    let delegate: &dyn Any = delegate;
     match LEFT_AT_DEFAULT.try_with(Cell::take) {
-        Ok(Some((left, by))) if left == method && by == delegate.type_id() => Implemented::Never,
+        Ok(Some((left, by))) if left == method && by == delegate.__delegate_type(OfThisCrate(())) => Implemented::Never,
         Ok(Some((left, _))) if left == method => Implemented::NotNow,
         _ => Implemented::Yes,
     }

@@ -438,19 +438,21 @@ impl SessionShared {
     /// Puts callbacks on the delegate queue; those of an immediate queue are for the reactor, unless it is suspended.
     pub(super) fn enqueue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>, more: bool) -> Scheduled {
         if !self.queue.is_immediate() {
-            let woke_only_thread = self.queue.schedule(callbacks, more) && self.has_helm;
-            return Scheduled::OnQueue { woke_only_thread };
+            return match self.queue.schedule(callbacks, more) {
+                Some(slept) if self.has_helm => Scheduled::ForOnlyThread { slept },
+                _ => Scheduled::Queued,
+            };
         }
         if self.queue.is_suspended() {
             self.queue.clone().schedule(Arc::new(Held { session: self, work: callbacks }), more);
-            return Scheduled::OnQueue { woke_only_thread: false };
+            return Scheduled::Queued;
         }
-        Scheduled::OnReactor(callbacks)
+        Scheduled::ForReactor(callbacks)
     }
 
     /// [`enqueue`](Self::enqueue), from any thread.
     pub(super) fn put_on_queue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>) {
-        if let Scheduled::OnReactor(work) = Arc::clone(&self).enqueue(callbacks, false) {
+        if let Scheduled::ForReactor(work) = Arc::clone(&self).enqueue(callbacks, false) {
             self.reactor.post(work);
         }
     }

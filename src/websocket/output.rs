@@ -102,7 +102,9 @@ impl Parts {
             match self.parts.pop_front() {
                 Some(Part::Long(message)) => self.unfinished = message.without_fragment(),
                 Some(Part::Frames(Frames { kind: FrameKind::Close, .. })) => self.close_written = true,
-                Some(Part::Frames(frames)) if self.emptied.len() < KEPT => self.emptied.push(frames.bytes),
+                Some(Part::Frames(frames)) if frames.kind == FrameKind::Data && self.emptied.len() < KEPT => {
+                    self.emptied.push(frames.bytes);
+                }
                 Some(Part::Frames(_)) | None => {}
             }
         }

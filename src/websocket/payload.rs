@@ -124,7 +124,10 @@ impl Payload {
         };
         // No further than a Vec can be; what the decoder admits of a frame is never beyond that.
         let end = self.filled + needed.max(ahead.min(isize::MAX as usize - self.filled));
-        self.bytes.reserve_exact(end - self.bytes.len());
+        // What is only for later may be too much, where a message is a good part of all memory.
+        if self.bytes.try_reserve_exact(end - self.bytes.len()).is_err() {
+            self.bytes.reserve_exact(self.filled + needed - self.bytes.len());
+        }
     }
 
     #[cfg(test)]

@@ -245,8 +245,8 @@ impl OperationQueue {
     ///
     /// `more`: another lane follows at once. Threads are woken for all of them together, with the last.
     ///
-    /// Whether that woke the only thread that the queue may have.
-    pub(crate) fn schedule(&self, lane: Arc<dyn Lane>, more: bool) -> bool {
+    /// If the queue may have one thread only, and something follows no more, whether that was woken.
+    pub(crate) fn schedule(&self, lane: Arc<dyn Lane>, more: bool) -> Option<bool> {
         self.shared().push(Job::Lane(lane), more)
     }
 

@@ -144,27 +144,28 @@ impl Shared {
     }
 
     /// Puts a job at the end of the line and sees to it that it is started. `more`: others follow at once, and the last of
-    /// them sees to it for all. Whether that woke the only thread there may be.
-    pub(super) fn push(self: &Arc<Self>, job: Job, more: bool) -> bool {
+    /// them sees to it for all. If there may be one thread only, whether that woke it.
+    pub(super) fn push(self: &Arc<Self>, job: Job, more: bool) -> Option<bool> {
         let mut state = self.state.lock();
         if matches!(self.kind, Kind::Immediate) && !state.suspended {
             // Not through the line: another thread could take it from there.
             let started = state.started(job);
             drop(state);
             self.run_here(started);
-            return false;
+            return None;
         }
         let refused = mem::take(&mut state.refused);
         state.waiting.extend(refused.into_iter().map(Job::Lane));
         state.waiting.push_back(job);
         state.unannounced += 1;
         if more {
-            return false;
+            return None;
         }
         let fresh = mem::take(&mut state.unannounced);
-        let woke_only_thread = state.max == 1 && state.threads.idle > 0;
+        let only_thread = state.max == 1 && matches!(self.kind, Kind::Threads) && !state.suspended;
+        let slept = only_thread.then_some(state.threads.idle > 0);
         self.start_waiting(state, fresh);
-        woke_only_thread
+        slept
     }
 
     /// Tells whoever starts jobs that up to `fresh` more of them may be startable.

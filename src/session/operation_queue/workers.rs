@@ -41,11 +41,11 @@ impl Shared {
                     state.threads.idle -= 1;
                     state.threads.called += 1;
                     self.work.notify_one();
-                } else if state.threads.polls && recalled.is_none() {
-                    recalled = state.helm.clone();
                 } else if state.threads.alive < state.max {
                     state.threads.alive += 1;
                     missing += 1;
+                } else if state.threads.polls && recalled.is_none() {
+                    recalled = state.helm.clone();
                 } else {
                     break;
                 }
@@ -112,6 +112,9 @@ impl Shared {
         loop {
             // Work first, whatever else there is: this may be the only worker that is awake.
             if let Some(started) = state.start_next() {
+                if let Some(helm) = &state.helm {
+                    helm.note_job();
+                }
                 return Some(started);
             }
             let surplus = state.threads.alive > state.max || state.threads.released != released;
@@ -129,7 +132,9 @@ impl Shared {
                     }
                     drop(helm);
                 });
-                state.threads.polls = false;
+                if may_poll {
+                    state.threads.polls = false;
+                }
                 continue;
             }
             if ends {
