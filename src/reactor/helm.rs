@@ -1,9 +1,9 @@
 //! Who polls: the session's own thread, or the thread that runs the callbacks.
 //!
-//! To wake another thread for each message costs more than everything that is done with the message. So while messages come
-//! one after the other, and the only thread of the delegate queue has each time run its callbacks before the next comes, the
-//! reactor's thread *offers* the event loop, and the queue's thread takes it instead of going to sleep: it polls, and runs
-//! the callbacks of what came, without a step from thread to thread.
+//! To wake another thread for each message costs more than everything that is done with the message. So while little comes
+//! at a time, again and again, and the delegate queue has one thread, the reactor's thread *offers* the event loop, and the
+//! queue's thread takes it instead of going to sleep: it polls, and runs the callbacks of what came, without a step from
+//! thread to thread.
 //!
 //! A callback may block, and holds back nothing but its queue even then. While callbacks run the loop lies here, and the
 //! reactor's thread looks in every [`TICK`]. If the same callbacks run as at its last look, it writes what they sent; if they
