@@ -2,7 +2,7 @@
 //!
 //! The road is behind a lock that is held for moments only: no system call is made under it. Whoever has bytes to write
 //! (a thread that calls `send`, the reactor) becomes the writer, writes without the lock, and goes on until nothing is
-//! left; everybody else leaves what they have with the writer. Only the reactor reads.
+//! left; everybody else leaves what they have with the writer. Only the event loop reads.
 
 use std::cell::Cell;
 use std::io::{self, Write};

@@ -162,13 +162,15 @@ impl Helm {
             if !self.given_back.wait_for(&mut place, TICK).timed_out() {
                 continue;
             }
+            // At each look, so that the next one knows what ran at this.
+            let begun = self.jobs.load(Ordering::Relaxed);
+            let same_job = std::mem::replace(&mut jobs, begun) == begun;
             if place.turns != turns || place.event_loop.is_none() {
                 (turns, idle, stuck) = (place.turns, 0, 0);
                 continue;
             }
             idle += 1;
-            let ran = self.jobs.load(Ordering::Relaxed);
-            if std::mem::replace(&mut jobs, ran) == ran {
+            if same_job {
                 stuck += 1;
                 MutexGuard::unlocked(&mut place, || shared.uncork_guarded(Instant::now()));
             } else {

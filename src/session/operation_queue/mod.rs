@@ -245,7 +245,7 @@ impl OperationQueue {
     ///
     /// `more`: another lane follows at once. Threads are woken for all of them together, with the last.
     ///
-    /// If the queue may have one thread only, and something follows no more, whether that was woken.
+    /// If the queue may have one thread only, and nothing follows, whether that slept and was woken.
     pub(crate) fn schedule(&self, lane: Arc<dyn Lane>, more: bool) -> Option<bool> {
         self.shared().push(Job::Lane(lane), more)
     }
