@@ -1,8 +1,8 @@
-//! The client under test of Autobahn|Testsuite: `tests/autobahn/run` starts it against the suite's fuzzing server.
+//! The client under test of Autobahn|Testsuite: `tests/autobahn/run` starts it against the suite's fuzzing servers.
 //!
-//! `cargo run --example autobahn_client -- ws://127.0.0.1:9001 urlsession` asks the server how many cases there are, runs
-//! each of them, sending every message back as it came, and asks for the reports. Some cases break the protocol: that
-//! those tasks end with an error is for the server to judge.
+//! `cargo run --example autobahn_client -- urlsession ws://127.0.0.1:9001` asks the server how many cases there are,
+//! runs each of them, sending every message back as it came, and asks for the reports. Several servers share the cases.
+//! Some cases break the protocol: that those tasks end with an error is for the server to judge.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +18,7 @@ use urlsession::{
 /// The largest message of the suite has 16 MiB.
 const MAXIMUM_MESSAGE_SIZE: usize = 64 * 1024 * 1024;
 
-/// How long one case may take. The slowest send some hundred thousand messages.
+/// How long one case may take. The slowest send a thousand messages of 128 KiB, which the server compresses.
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// A task's own delegate: passes its end on.
@@ -73,49 +73,53 @@ fn case_count(session: &UrlSession, url: Url) -> Result<usize, String> {
     }
 }
 
-fn run_all(server: &Url, agent: &str, at_a_time: usize) -> Result<(), String> {
-    let session = UrlSession::new(SessionConfiguration::default());
-    let join = |reference: &str| server.join(reference).map_err(|error| error.to_string());
-    let count = case_count(&session, join("getCaseCount")?)?;
-    println!("{count} cases, {at_a_time} at a time");
+/// Runs the next case that nobody has run, until there is none, and asks for the report.
+fn run_cases(session: &UrlSession, server: &Url, agent: &str, count: usize, done: &AtomicUsize) -> Result<(), String> {
+    loop {
+        let case = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if case > count {
+            break;
+        }
+        // Its result is for the server to judge; that it has one is for us.
+        let _ = run(session, join(server, &format!("runCase?case={case}&agent={agent}"))?, echo)?;
+    }
+    run(session, join(server, &format!("updateReports?agent={agent}"))?, |_| ())?.map_err(|error| error.to_string())
+}
 
-    let next = AtomicUsize::new(1);
+/// Every server has the same cases, and runs one at a time.
+fn run_all(agent: &str, servers: &[Url]) -> Result<(), String> {
+    let session = UrlSession::new(SessionConfiguration::default());
+    let count = case_count(&session, join(&servers[0], "getCaseCount")?)?;
+    println!("{count} cases, {} at a time", servers.len());
+    let done = AtomicUsize::new(0);
     thread::scope(|scope| {
-        let run_cases = || -> Result<(), String> {
-            loop {
-                let case = next.fetch_add(1, Ordering::Relaxed);
-                if case > count {
-                    return Ok(());
-                }
-                // Its result is for the server to judge; that it has one is for us.
-                let _ = run(&session, join(&format!("runCase?case={case}&agent={agent}"))?, echo)?;
-            }
+        let run_on = |server| {
+            let (session, done) = (&session, &done);
+            scope.spawn(move || run_cases(session, server, agent, count, done))
         };
-        let threads: Vec<_> = (0..at_a_time).map(|_| scope.spawn(run_cases)).collect();
+        let threads: Vec<_> = servers.iter().map(run_on).collect();
         threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
     })?;
-
-    run(&session, join(&format!("updateReports?agent={agent}"))?, |_| ())?.map_err(|error| error.to_string())?;
     session.finish_tasks_and_invalidate();
     Ok(())
 }
 
+fn join(server: &Url, reference: &str) -> Result<Url, String> {
+    server.join(reference).map_err(|error| error.to_string())
+}
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (server, agent, at_a_time) = match &*arguments {
-        [server, agent] => (server, agent, "1"),
-        [server, agent, at_a_time] => (server, agent, &**at_a_time),
+    let (agent, servers) = match &*arguments {
+        [agent, servers @ ..] if !servers.is_empty() => (agent, servers),
         _ => {
-            eprintln!("usage: autobahn_client ws://127.0.0.1:9001 AGENT [CASES AT A TIME]");
+            eprintln!("usage: autobahn_client AGENT ws://127.0.0.1:9001 ...");
             return ExitCode::from(2);
         }
     };
-    let result = match (Url::parse(server), at_a_time.parse()) {
-        (Ok(server), Ok(at_a_time @ 1..=64)) => run_all(&server, agent, at_a_time),
-        (Err(error), _) => Err(format!("{server} is no URL: {error}")),
-        _ => Err(format!("{at_a_time} is no number of cases at a time: 1 to 64")),
-    };
-    match result {
+    let parse = |server: &String| Url::parse(server).map_err(|error| format!("{server} is no URL: {error}"));
+    let servers: Result<Vec<Url>, String> = servers.iter().map(parse).collect();
+    match servers.and_then(|servers| run_all(agent, &servers)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("autobahn_client: {error}");

@@ -1,8 +1,9 @@
 //! A session with a delegate against an echo server: `cargo run --example echo`, or `-- wss://host/path`.
 //!
-//! Without an argument it starts an echo server of its own on this machine. It sends a text and data, pings, closes with a
-//! code and a reason, and prints each callback as it comes. It exits with 0 if all went well; a failure prints Apple's
-//! code, the stage and the reason, and exits with 1.
+//! Without an argument it starts an echo server of its own on this machine, which declines compression. It sends a text
+//! and data, pings, closes with a code and a reason, and prints each callback as it comes, and whether messages are
+//! compressed. It exits with 0 if all went well; a failure prints Apple's code, the stage and the reason, and exits
+//! with 1.
 
 use std::net::TcpListener;
 use std::process::ExitCode;
@@ -62,6 +63,7 @@ impl WebSocketDelegate for Printer {
     fn did_open_with_protocol(&self, _session: &UrlSession, task: &WebSocketTask, protocol: Option<&str>) {
         let status = task.response().map(|response| response.status_code());
         println!("did_open_with_protocol: {protocol:?}, status {status:?}");
+        println!("compression: {}", compression(task));
         task.send("Hello, WebSocket", |result| println!("send (string): {result:?}"));
         task.send(&[1, 2, 3, 4], |result| println!("send (data): {result:?}"));
         let pinging = task.clone();
@@ -81,6 +83,12 @@ impl WebSocketDelegate for Printer {
         let reason = reason.map(String::from_utf8_lossy);
         println!("did_close_with: {close_code}, {reason:?}");
     }
+}
+
+/// What the server made of the offer to compress: `permessage-deflate` with its parameters, or `none`.
+fn compression(task: &WebSocketTask) -> String {
+    let answer = task.response().and_then(|response| response.value("Sec-WebSocket-Extensions"));
+    answer.unwrap_or_else(|| "none".to_owned())
 }
 
 /// Receives `count` messages one after the other, then closes.

@@ -90,11 +90,21 @@
 //! | a message is too large | [`MessageTooLong`](ErrorCode::MessageTooLong) |
 //! | no connection, no trust, no such name | [`CannotConnectToHost`](ErrorCode::CannotConnectToHost), [`ServerCertificateUntrusted`](ErrorCode::ServerCertificateUntrusted), [`CannotFindHost`](ErrorCode::CannotFindHost), … |
 //!
+//! # Compression
+//!
+//! permessage-deflate (RFC 7692) is offered by default and used where the server accepts; the `Sec-WebSocket-Extensions` field
+//! of [`response`](SessionTask::response) shows what was agreed. [`WebSocketOptions`] switches it off, and chooses the windows,
+//! whether messages may refer to those before, and from which size on they are compressed. Sizes and counts are those of the
+//! messages as the program sees them; the [metrics](TransactionMetrics) also have what was on the wire. A task that has
+//! compressed and decompressed holds 315 KiB, unless each message begins anew
+//! ([`client_no_context_takeover`](WebSocketOptions::client_no_context_takeover),
+//! [`server_no_context_takeover`](WebSocketOptions::server_no_context_takeover)).
+//!
 //! # Limits
 //!
 //! | | default | |
 //! |---|---|---|
-//! | size of a message received | below 1 MiB | [`set_maximum_message_size`](WebSocketTask::set_maximum_message_size) |
+//! | size of a message received, decompressed | below 1 MiB | [`set_maximum_message_size`](WebSocketTask::set_maximum_message_size) |
 //! | frames of less than 64 bytes of a message received | 16,384 | |
 //! | bytes read ahead without a receive | as a message | |
 //! | bytes that wait to be sent | none | [`maximum_send_queue`](WebSocketOptions::maximum_send_queue) |
@@ -113,7 +123,7 @@
 //!
 //! # Not yet
 //!
-//! permessage-deflate, redirects, cookies, authentication, challenges about the server's certificate, client certificates,
+//! Redirects, cookies, authentication, challenges about the server's certificate, client certificates,
 //! proxies, racing of addresses, waiting for connectivity, and the metrics that belong to those. Their items say so, and
 //! have no effect.
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -143,15 +153,15 @@ pub use crate::session::{
 #[doc(hidden)]
 pub mod internals {
     pub use crate::foundation::{Completion, Random};
-    pub use crate::http::{BodyReader, HeadParser, upgrade};
+    pub use crate::http::{BodyReader, Extension, HeadParser, extensions, upgrade};
     pub use crate::loader::{
         Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, Timer, Timers,
         client_config,
     };
     pub use crate::reactor::Deadlines;
     pub use crate::websocket::{
-        Decoder, Incoming, Malformed, Outgoing, Supply, Violation, ViolationKind, extend_masked, whole_characters,
-        whole_text,
+        Compressor, Contexts, Decoder, Incoming, Inflation, Malformed, Outgoing, Supply, Violation, ViolationKind,
+        extend_masked, whole_characters, whole_text,
     };
 }
 

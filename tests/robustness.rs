@@ -383,41 +383,48 @@ fn a_ping_interval_of_zero_pings_often_and_stops_nothing() {
 
 #[test]
 fn the_send_queue_has_the_same_limit_inside_and_outside_of_callbacks() {
-    const COUNT: usize = 80;
     for inside in [false, true] {
-        let (go, asked) = signal();
-        let server = Server::one(move |mut peer| {
-            peer.open();
-            asked();
-            peer.text("go");
-            peer.echo();
-        });
-        let mut configuration = SessionConfiguration::default();
-        // Less than all messages: the kernel has to be given some meanwhile.
-        configuration.web_socket.maximum_send_queue = Some(64 * 1024);
-        let (session, _, events) = recorded_session_with(configuration, None);
-        let task = open(&session, server.url(), &events);
-        let (sender, results) = mpsc::channel();
-        let sending = task.clone();
-        let send = move || {
-            for _ in 0..COUNT {
-                let sender = sender.clone();
-                sending.send(vec![0; 1000], move |result| {
-                    let _ = sender.send(result.map_err(|error| error.raw_code()));
-                });
-            }
-        };
-        // Nobody else writes for the task meanwhile: what would wait for that other thread counts, too.
-        if inside {
-            task.receive(move |_| send())
-        } else {
-            send()
-        }
-        go.send(()).unwrap();
-        let results: Vec<_> = (0..COUNT).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
-        assert_eq!(results, [Ok(()); COUNT], "inside of a callback: {inside}");
-        task.cancel();
+        // Nobody else is to write for the task meanwhile: what would wait for that other thread counts, too. Where this thread
+        // is kept from its processor the session's own does write, and so it may take a few attempts.
+        assert!((0..20).any(|_| all_are_taken(inside)), "inside of a callback: {inside}");
     }
+}
+
+/// Whether messages that leave as they are sent all find room in a queue for fewer.
+fn all_are_taken(inside: bool) -> bool {
+    const COUNT: usize = 80;
+    let (go, asked) = signal();
+    let server = Server::one(move |mut peer| {
+        peer.open();
+        asked();
+        peer.text("go");
+        peer.echo();
+    });
+    let mut configuration = SessionConfiguration::default();
+    // Less than all messages: the kernel has to be given some meanwhile.
+    configuration.web_socket.maximum_send_queue = Some(64 * 1024);
+    let (session, _, events) = recorded_session_with(configuration, None);
+    let task = open(&session, server.url(), &events);
+    let (sender, results) = mpsc::channel();
+    let sending = task.clone();
+    let send = move || {
+        for _ in 0..COUNT {
+            let sender = sender.clone();
+            sending.send(vec![0; 1000], move |result| {
+                let _ = sender.send(result.map_err(|error| error.raw_code()));
+            });
+        }
+    };
+    if inside {
+        task.receive(move |_| send())
+    } else {
+        send()
+    }
+    go.send(()).unwrap();
+    let results: Vec<_> = (0..COUNT).map(|_| results.recv_timeout(PATIENCE).unwrap()).collect();
+    task.cancel();
+    assert!(results.iter().all(|result| matches!(result, Ok(()) | Err(55))), "{results:?}");
+    results == [Ok(()); COUNT]
 }
 
 // The last bytes of a connection.

@@ -173,9 +173,21 @@ mod tests {
         assert_eq!(configuration.tls_minimum_supported_protocol_version as u16, 771);
         assert_eq!(configuration.tls_maximum_supported_protocol_version as u16, 772);
         assert!(Arc::ptr_eq(configuration.root_certificates.store(), RootCertificates::webpki().store()));
-        let WebSocketOptions { permessage_deflate, ping_interval, pong_timeout, close_timeout, maximum_send_queue } =
-            configuration.web_socket;
-        assert!(permessage_deflate && ping_interval.is_none() && maximum_send_queue.is_none());
+        let WebSocketOptions {
+            permessage_deflate,
+            client_no_context_takeover,
+            server_no_context_takeover,
+            client_max_window_bits,
+            server_max_window_bits,
+            compression_threshold,
+            ping_interval,
+            pong_timeout,
+            close_timeout,
+            maximum_send_queue,
+        } = configuration.web_socket;
+        assert!(permessage_deflate && !client_no_context_takeover && !server_no_context_takeover);
+        assert_eq!((client_max_window_bits, server_max_window_bits, compression_threshold), (15, 15, 1024));
+        assert!(ping_interval.is_none() && maximum_send_queue.is_none());
         assert_eq!((pong_timeout.as_secs(), close_timeout.as_secs()), (20, 10));
     }
 

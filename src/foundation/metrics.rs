@@ -66,8 +66,18 @@ pub struct TransactionMetrics {
     pub is_reused_connection: bool,
     /// `countOfRequestHeaderBytesSent`: bytes, before TLS.
     pub count_of_request_header_bytes_sent: i64,
+    /// `countOfRequestBodyBytesBeforeEncoding`: payload bytes of the messages that were handed to the kernel, before they were
+    /// compressed.
+    pub count_of_request_body_bytes_before_encoding: i64,
+    /// `countOfRequestBodyBytesSent`: the same bytes as they went out, compressed or not, without the headers of frames.
+    pub count_of_request_body_bytes_sent: i64,
     /// `countOfResponseHeaderBytesReceived`: bytes, after TLS.
     pub count_of_response_header_bytes_received: i64,
+    /// `countOfResponseBodyBytesReceived`: payload bytes of the messages that arrived whole, as they came, compressed or not,
+    /// without the headers of frames.
+    pub count_of_response_body_bytes_received: i64,
+    /// `countOfResponseBodyBytesAfterDecoding`: the same bytes after they were decompressed.
+    pub count_of_response_body_bytes_after_decoding: i64,
     /// `localAddress` and `localPort`.
     pub local_address: Option<SocketAddr>,
     /// `remoteAddress` and `remotePort`; the proxy's where there is one.
@@ -99,7 +109,11 @@ impl TransactionMetrics {
             is_proxy_connection: false,
             is_reused_connection: false,
             count_of_request_header_bytes_sent: 0,
+            count_of_request_body_bytes_before_encoding: 0,
+            count_of_request_body_bytes_sent: 0,
             count_of_response_header_bytes_received: 0,
+            count_of_response_body_bytes_received: 0,
+            count_of_response_body_bytes_after_decoding: 0,
             local_address: None,
             remote_address: None,
             negotiated_tls_protocol_version: None,

@@ -5,10 +5,15 @@
 //! every byte is looked at a bounded number of times however the bytes arrive.
 
 mod body;
+mod deflate;
+mod extensions;
 mod head;
+mod shown;
 mod tokens;
 mod upgrade;
 
 pub use body::BodyReader;
+#[cfg(feature = "__internals")]
+pub use extensions::{Extension, extensions};
 pub use head::{HeadParser, OpeningHead, ResponseHead};
-pub use upgrade::{Offer, Upgrade, accept, check_protocols, upgrade};
+pub use upgrade::{Accepted, Offer, Upgrade, accept, check_protocols, upgrade};

@@ -10,15 +10,18 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use url::Position;
 
+use super::deflate::{self, Deflate, Head};
+use super::extensions::extensions;
 use super::head::ResponseHead;
+use super::shown::{shown, shown_of};
 use super::tokens;
-use crate::foundation::{ErrorCode, ErrorStage, UrlError, UrlRequest};
+use crate::foundation::{DeflateParameters, ErrorCode, ErrorStage, UrlError, UrlRequest, WebSocketOptions};
 
 /// How long the head of a request may be.
 const BYTES: usize = 64 * 1024;
 
 /// Room for the head of a request that has few fields of its own.
-const HEAD: usize = 256;
+const HEAD: usize = 320;
 
 /// What RFC 6455 §1.3 appends to the key before it is hashed.
 const GUID: &str = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -70,29 +73,38 @@ impl fmt::Debug for Upgrade {
 ///   out.
 /// - `Host`, `Authorization`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are sent as they were set; the
 ///   last two not at all where they are empty.
+/// - permessage-deflate is offered as `options` have it, but for a request that has `Sec-WebSocket-Extensions` of its own:
+///   that is all it offers, if it is empty nothing at all.
 /// - The fragment, the user and the password of the address are not sent.
 ///
 /// `nonce` is 16 unpredictable bytes, fresh for each request: RFC 6455 §4.1, item 7.
 ///
 /// # Errors
 /// `UnsupportedUrl` for a scheme that is not `ws`, `wss`, `http` or `https`, an address without a host, and a method
-/// that is not GET. `BadUrl` for a field that cannot be sent, for subprotocols that are not distinct tokens, and
-/// where all of it would pass 64 KiB.
+/// that is not GET. `BadUrl` for a field that cannot be sent, for subprotocols that are not distinct tokens, for
+/// extensions or window bits that no answer could fit, and where all of it would pass 64 KiB.
 pub fn upgrade(
     request: &UrlRequest,
     additional: &HashMap<String, String>,
+    options: &WebSocketOptions,
     nonce: [u8; 16],
 ) -> Result<Upgrade, UrlError> {
-    build(request, additional, nonce).map_err(|error| error.with_failing_url(&request.url))
+    build(request, additional, options, nonce).map_err(|error| error.with_failing_url(&request.url))
 }
 
-fn build(request: &UrlRequest, additional: &HashMap<String, String>, nonce: [u8; 16]) -> Result<Upgrade, UrlError> {
+fn build(
+    request: &UrlRequest,
+    additional: &HashMap<String, String>,
+    options: &WebSocketOptions,
+    nonce: [u8; 16],
+) -> Result<Upgrade, UrlError> {
     let host = host(request)?;
     let mut caller = caller_fields(request, additional)?;
     let own_host =
         caller.iter().position(|(name, _)| name.eq_ignore_ascii_case(HOST)).map(|index| caller.remove(index));
-    let protocols = offered_protocols(value(&caller, PROTOCOL))?;
-    let extensions = extensions([value(&caller, EXTENSIONS)].into_iter()).flatten().map(str::to_owned).collect();
+    let protocols = offered_protocols(value(&caller, PROTOCOL).unwrap_or_default())?;
+    let by_hand = value(&caller, EXTENSIONS);
+    let (extensions, deflate) = offered_extensions(by_hand, options)?;
 
     let mut head = String::with_capacity(HEAD);
     head.extend(["GET ", target(request)?, " HTTP/1.1\r\n"]);
@@ -107,14 +119,26 @@ fn build(request: &UrlRequest, additional: &HashMap<String, String>, nonce: [u8;
     head.push_str("\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: ");
     head.push_str(key(nonce).as_str());
     head.push_str("\r\nSec-WebSocket-Version: 13\r\n");
+    if let (None, Some(ours)) = (by_hand, deflate.first()) {
+        head.extend([EXTENSIONS, ": "]);
+        ours.write(&mut head);
+        head.push_str("\r\n");
+    }
     for (name, value) in caller {
-        head.extend([name, ": ", value, "\r\n"]);
+        // RFC 6455 §4.1, items 10 and 11: each of the two lists has at least one element.
+        let is_empty = match is_one_of(name, &[EXTENSIONS]) {
+            true => extensions.is_empty() && deflate.is_empty(),
+            false => value.is_empty() && is_one_of(name, &[PROTOCOL]),
+        };
+        if !is_empty {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
     }
     head.push_str("\r\n");
     if head.len() > BYTES {
         return Err(bad(format!("the head of the request would have {} bytes, {BYTES} is the limit", head.len())));
     }
-    Ok(Upgrade { head, offer: Offer { nonce, protocols, extensions } })
+    Ok(Upgrade { head, offer: Offer { nonce, protocols, extensions, deflate } })
 }
 
 /// Checks what kind of request it is; its host, for the value of `Host`: RFC 6455 §4.1, item 4.
@@ -157,11 +181,7 @@ fn caller_fields<'a>(
         if is_one_of(name, &OWN) || !names.insert(name.to_ascii_lowercase()) {
             continue;
         }
-        let value = checked(name, value)?;
-        // RFC 6455 §4.1, items 10 and 11: each of the two lists has at least one element.
-        if !(value.is_empty() && is_one_of(name, &[PROTOCOL, EXTENSIONS])) {
-            fields.push((name, value));
-        }
+        fields.push((name, checked(name, value)?));
     }
     Ok(fields)
 }
@@ -206,8 +226,36 @@ pub fn check_protocols(protocols: &[&str]) -> Result<(), UrlError> {
     Ok(())
 }
 
-fn value<'a>(fields: &[(&str, &'a str)], name: &str) -> &'a str {
-    fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map_or("", |(_, value)| value)
+/// The extensions that are offered: the names of those that a caller set by hand, and permessage-deflate, apart from them.
+/// A caller's field that cannot be understood fails here: whatever a server answered to it would have to be refused.
+fn offered_extensions(
+    by_hand: Option<&str>,
+    options: &WebSocketOptions,
+) -> Result<(Vec<String>, Vec<Deflate>), UrlError> {
+    let (mut names, mut offers) = (Vec::new(), Vec::new());
+    match by_hand {
+        Some(value) => {
+            for extension in extensions([value].into_iter()) {
+                let extension =
+                    extension.map_err(|reason| bad(format!("the header field {EXTENSIONS} is malformed: {reason}")))?;
+                if extension.name.eq_ignore_ascii_case(deflate::NAME) {
+                    let offer = Deflate::read(&extension.parameters, Head::Request).map_err(|reason| {
+                        bad(format!("the header field {EXTENSIONS} offers what cannot be: {reason}"))
+                    })?;
+                    offers.push(offer);
+                } else {
+                    names.push(extension.name.to_owned());
+                }
+            }
+        }
+        None if options.permessage_deflate => offers.push(Deflate::offered_by(options).map_err(bad)?),
+        None => {}
+    }
+    Ok((names, offers))
+}
+
+fn value<'a>(fields: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+    fields.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
 }
 
 fn is_one_of(name: &str, names: &[&str]) -> bool {
@@ -223,8 +271,10 @@ pub struct Offer {
     /// What our key is made from.
     nonce: [u8; 16],
     protocols: Vec<String>,
-    /// The names of the extensions that the caller offered.
+    /// The names of the extensions that the caller offered, but for permessage-deflate.
     extensions: Vec<String>,
+    /// permessage-deflate; several are fallbacks.
+    deflate: Vec<Deflate>,
 }
 
 impl fmt::Debug for Offer {
@@ -234,6 +284,7 @@ impl fmt::Debug for Offer {
             .debug_struct("Offer")
             .field("protocols", &self.protocols.len())
             .field("extensions", &self.extensions)
+            .field("deflate", &self.deflate)
             .finish()
     }
 }
@@ -243,6 +294,8 @@ impl fmt::Debug for Offer {
 pub struct Accepted {
     /// The subprotocol.
     pub protocol: Option<String>,
+    /// permessage-deflate, as it holds for the connection.
+    pub deflate: Option<DeflateParameters>,
 }
 
 impl Offer {
@@ -273,8 +326,8 @@ impl Offer {
         if accepts.next() != Some(accept) || accepts.next().is_some() {
             return Err(wrong(head, "Sec-WebSocket-Accept", accept));
         }
-        self.check_extensions(head)?;
-        Ok(Accepted { protocol: self.chosen_protocol(head)? })
+        let deflate = self.chosen_deflate(head)?;
+        Ok(Accepted { protocol: self.chosen_protocol(head)?, deflate })
     }
 
     /// A server may choose none of the subprotocols: RFC 6455 §4.2.2, item 5.5. Compared exactly, by §4.1, item 6.
@@ -290,21 +343,33 @@ impl Offer {
         }
     }
 
-    /// RFC 6455 §4.1, item 5, and §9.1.
-    fn check_extensions(&self, head: &ResponseHead) -> Result<(), String> {
+    /// A server may choose of the extensions what was offered, and none of them: RFC 6455 §4.1, item 5, and §9.1.
+    /// permessage-deflate it may choose once, with parameters that fit the offer: RFC 7692 §5.1, §7.1.
+    fn chosen_deflate(&self, head: &ResponseHead) -> Result<Option<DeflateParameters>, String> {
+        let mut chosen = None;
         for extension in extensions(head.values(EXTENSIONS)) {
-            let Some(name) = extension else {
-                return Err(format!("the server's extensions are malformed: {}", all_shown(head, EXTENSIONS)));
+            let extension = extension.map_err(|reason| {
+                format!("the server's extensions are malformed, {reason}: {}", all_shown(head, EXTENSIONS))
+            })?;
+            let is_deflate = extension.name.eq_ignore_ascii_case(deflate::NAME);
+            let was_offered = match is_deflate {
+                true => !self.deflate.is_empty(),
+                false => self.extensions.iter().any(|offered| offered.eq_ignore_ascii_case(extension.name)),
             };
-            if !self.extensions.iter().any(|offered| offered.eq_ignore_ascii_case(name)) {
-                return Err(format!("the server chose the extension {}, which was not offered", shown(name)));
+            if !was_offered {
+                let name = shown(extension.name);
+                return Err(format!("the server chose the extension {name}, which was not offered"));
             }
-            // A caller may offer it by hand, yet frames that are compressed could not be read.
-            if name.eq_ignore_ascii_case("permessage-deflate") {
-                return Err(format!("the server chose the extension {}, which is not supported", shown(name)));
+            if is_deflate {
+                let agreed = Deflate::read(&extension.parameters, Head::Response)
+                    .and_then(|answer| answer.agreed(&self.deflate))
+                    .map_err(|reason| format!("the server's {reason}"))?;
+                if chosen.replace(agreed).is_some() {
+                    return Err(format!("the server chose the extension \"{}\" twice", deflate::NAME));
+                }
             }
         }
-        Ok(())
+        Ok(chosen)
     }
 }
 
@@ -335,38 +400,6 @@ impl<const N: usize> Base64<N> {
     }
 }
 
-/// The name of each extension of a list, `None` for one that does not follow RFC 6455 §9.1.
-fn extensions<'a>(values: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Option<&'a str>> {
-    values.flat_map(|value| tokens::split_quoted(value, ',')).filter(|extension| !extension.is_empty()).map(
-        |extension| {
-            let mut parts = tokens::split_quoted(extension, ';');
-            let name = parts.next().filter(|name| tokens::is_token(name))?;
-            parts.all(is_parameter).then_some(name)
-        },
-    )
-}
-
-/// `extension-param` of RFC 6455 §9.1: a quoted value has to be a token once it is unquoted.
-fn is_parameter(parameter: &str) -> bool {
-    let Some((name, value)) = parameter.split_once('=') else { return tokens::is_token(parameter) };
-    let value = tokens::trim(value);
-    let quoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
-    tokens::is_token(tokens::trim(name)) && quoted.map_or_else(|| tokens::is_token(value), is_quoted_token)
-}
-
-/// Whether what stands between the quotes is a token without its backslashes.
-fn is_quoted_token(quoted: &str) -> bool {
-    let mut escaped = false;
-    let mut text = String::new();
-    for character in quoted.chars() {
-        escaped = character == '\\' && !escaped;
-        if !escaped {
-            text.push(character);
-        }
-    }
-    !escaped && tokens::is_token(&text)
-}
-
 fn wrong(head: &ResponseHead, name: &str, expected: &str) -> String {
     match head.values(name).next() {
         Some(_) => format!("the server's {name} is {}, not \"{expected}\"", all_shown(head, name)),
@@ -380,19 +413,6 @@ fn all_shown(head: &ResponseHead, name: &str) -> String {
         let separator = if index == 0 { "" } else { ", " };
         separator.chars().chain(value.chars())
     }))
-}
-
-/// Text of another for a message of ours: escaped and cut to 100 characters.
-fn shown(text: &str) -> String {
-    shown_of(text.chars())
-}
-
-fn shown_of(characters: impl Iterator<Item = char>) -> String {
-    let mut escaped = characters.flat_map(char::escape_debug);
-    let mut text = String::from('"');
-    text.extend(escaped.by_ref().take(100));
-    text.push_str(if escaped.next().is_some() { "…\"" } else { "\"" });
-    text
 }
 
 #[cfg(test)]

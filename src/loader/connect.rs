@@ -9,7 +9,7 @@ use url::Host;
 use super::end::{Cause, connect_error, resolve_error};
 use super::output::Raw;
 use super::tls::{Received, TlsStream};
-use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
+use super::{Action, Env, Linger, Loader, Mark, Next, Settings, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::http;
 
@@ -40,7 +40,8 @@ impl Loader {
         self.timeline.mark(Mark::FetchStart, env.now);
         let nonce = env.supply.random.bytes::<16>();
         // A request that cannot be sent fails before anything is done for it.
-        match http::upgrade(&self.settings.request, &self.settings.common.additional_headers, nonce)
+        let Settings { request, common, .. } = &self.settings;
+        match http::upgrade(request, &common.additional_headers, &common.options, nonce)
             .and_then(|upgrade| Ok((upgrade, tls?)))
         {
             Ok((upgrade, tls)) => {
@@ -178,7 +179,10 @@ impl Loader {
             match received {
                 Ok(Received::Secured) => self.secured(env),
                 Ok(Received::All) => return,
+                Ok(Received::Closed) if self.ends_behind_held() => return,
                 Ok(Received::Closed) => return self.end_of_stream(env),
+                // Nothing can be sent any more; what the server sent before is still looked at.
+                Err(error) if self.ends_behind_held() => return self.break_off(env, error),
                 Err(error) => return self.tls_failed(env, error),
             }
         }
@@ -219,7 +223,7 @@ impl Loader {
                 frames.advance(frames.len());
             }
             self.outgoing.give_back(frames, env.supply);
-            self.sealed = self.outgoing.written();
+            tls.sealed = self.outgoing.written();
             if let Err(error) = sealed {
                 self.tls_failed(env, error);
             }

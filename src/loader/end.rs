@@ -111,7 +111,8 @@ impl Loader {
 
     pub(super) fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
         let opened = matches!(self.stage, Stage::Open(_));
-        let metrics = self.timeline.collect(&self.settings, env.now);
+        let metrics = self.timeline.collect(&self.settings, env.now, self.body_bytes());
+        self.end_deflation();
         let end = cause.into_end(opened, &self.settings.request.url, metrics);
         let waiting = end.waiting.clone();
         let ending = self.ending_mut();

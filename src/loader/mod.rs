@@ -16,6 +16,7 @@
 //! the server's certificates are shown at the end of `Securing`. Each starts the road again from `Resolving` or goes on.
 
 mod connect;
+mod deflation;
 mod end;
 mod event;
 mod mailbox;
@@ -48,8 +49,9 @@ use crate::foundation::{
     WebSocketOptions,
 };
 use crate::http::OpeningHead;
-use crate::websocket::{Decoder, Outgoing, Supply, Violation};
+use crate::websocket::{Contexts, Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
+use deflation::Deflation;
 use end::{Cause, cancelled};
 use open::{Closing, Waiting};
 use output::Raw;
@@ -88,6 +90,7 @@ pub struct Common {
     options: WebSocketOptions,
     /// Servers answer all of a program's handshakes alike.
     heads: Recent<OpeningHead>,
+    contexts: Arc<Contexts>,
 }
 
 impl Common {
@@ -99,6 +102,7 @@ impl Common {
             resource_timeout: configuration.timeout_interval_for_resource,
             options: configuration.web_socket.clone(),
             heads: Recent::default(),
+            contexts: Arc::default(),
         }
     }
 }
@@ -167,10 +171,10 @@ pub struct Loader {
     /// Bytes that go out before all frames.
     raw: Option<Box<Raw>>,
     outgoing: Outgoing,
+    /// Of an open socket on which messages may be compressed.
+    deflation: Option<Box<Deflation>>,
     /// An [`Output`] is with the reactor.
     output_is_out: bool,
-    /// The position of the frames that are sealed in `raw`.
-    sealed: u64,
     sends: Sends,
     pings: Pings,
     maximum_message_size: usize,
@@ -201,6 +205,8 @@ struct Ending {
     late_pings: Vec<Completion<()>>,
     /// What a broken connection holds is waited for no longer than this once more: nobody takes what was read before.
     rest_prolonged: bool,
+    /// How much was [held](Loader::held) when that was last asked.
+    rest_held: Option<usize>,
     /// Writing failed with this; what the server sent before is still read.
     broken: Option<UrlError>,
     /// The server broke the protocol; the messages before that are still told. Nothing is read any more.
@@ -230,8 +236,8 @@ impl Loader {
             prepared: None,
             raw: None,
             outgoing: Outgoing::default(),
+            deflation: None,
             output_is_out: false,
-            sealed: 0,
             sends: Sends::default(),
             pings: Pings::default(),
             maximum_message_size,
@@ -440,16 +446,25 @@ impl Loader {
             Output::Raw(raw) => self.raw = Some(raw),
             Output::Frames(frames) => self.outgoing.give_back(frames, env.supply),
         }
-        if self.tls.is_none() {
-            self.sends.written(self.outgoing.written(), env.events, env.spare);
-        } else if self.raw_is_empty() {
-            self.sends.written(self.sealed, env.events, env.spare);
+        match self.tls.as_ref().map(|tls| tls.sealed) {
+            None => self.written(self.outgoing.written(), env),
+            Some(sealed) if self.raw_is_empty() => self.written(sealed, env),
+            Some(_) => {}
         }
         if let Some((cause, linger)) = self.ending.as_mut().and_then(|ending| ending.pending_end.take()) {
             self.end_now(env, cause, linger);
         }
         if matches!(self.stage, Stage::Lingering { until_written: true }) && !self.has_output() {
             self.disconnect();
+        }
+    }
+
+    /// Frames up to `position` were handed to the kernel.
+    #[inline]
+    fn written(&mut self, position: u64, env: &mut Env<'_>) {
+        self.sends.written(position, env.events, env.spare);
+        if let Some(deflation) = &mut self.deflation {
+            deflation.written(position);
         }
     }
 
@@ -520,6 +535,7 @@ impl Loader {
 
     /// Bytes came. All of `input` is taken; where there is TLS, it is decrypted where it lies.
     pub fn receive(&mut self, env: &mut Env<'_>, input: &mut [u8]) {
+        self.begin_reading();
         if input.is_empty() || self.tls.is_none() {
             self.restart_request_clock(env.now);
             return self.process(env, input);
@@ -539,7 +555,7 @@ impl Loader {
                         self.refuse(env);
                     }
                 }
-                Stage::Open(_) => self.read_frames(env, &mut input),
+                Stage::Open(_) => return self.read_or_hold(env, input),
                 _ => return,
             }
         }
@@ -617,7 +633,7 @@ impl Loader {
     }
 
     fn set_pong_clock(&mut self, now: Instant) {
-        if self.suspended || !self.reading || self.fault().is_some() {
+        if self.suspended || !self.reading || self.has_held() || self.fault().is_some() {
             self.timers.stop(Timer::Pong, now);
         } else {
             self.timers.go_on(Timer::Pong, now);

@@ -2,10 +2,12 @@
 
 use std::io;
 
+use super::deflation::WAITING;
 use super::end::{Cause, io_error};
 use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
 use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, UrlError};
-use crate::websocket::{Decoder, Incoming, PayloadBuffer, Short, Violation, ViolationKind, cut_reason};
+use crate::http::Accepted;
+use crate::websocket::{Incoming, PayloadBuffer, Short, Violation, ViolationKind, cut_reason};
 
 /// As many long messages as this are expected to come together, where two do.
 const LONG: usize = 16;
@@ -40,6 +42,10 @@ impl Loader {
         if self.ending.is_some() || !matches!(self.stage, Stage::Open(_)) || self.send_queue_is_full_for(bytes) {
             return self.send_otherwise(env, message, handler);
         }
+        if let Some(mut compression) = self.begin_compression(bytes) {
+            let outbound = compression.run(message, env.supply);
+            return self.send_compressed(env, bytes, outbound, compression, handler);
+        }
         let position = self.outgoing.push(message, env.supply);
         self.sends.framed(bytes, position, handler, env.spare);
     }
@@ -48,26 +54,34 @@ impl Loader {
     #[cold]
     fn send_otherwise(&mut self, env: &mut Env<'_>, message: Message, handler: Completion<()>) {
         let bytes = message.len();
-        if let Some(error) = self.refuses_calls() {
-            return self.sends.refused(error, handler, env.events);
-        }
-        if self.send_queue_is_full_for(bytes) {
-            let limit = self.settings.common.options.maximum_send_queue.unwrap_or_default();
-            let buffered = self.sends.buffered();
-            let reason = format!(
-                "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
-            );
-            let error = UrlError::new(ErrorCode::NoBufferSpace, ErrorStage::Open, reason)
-                .with_failing_url(&self.settings.request.url);
+        if let Some(error) = self.refuses_send(bytes) {
             return self.sends.refused(error, handler, env.events);
         }
         if let Stage::Open(_) = self.stage {
-            let position = self.outgoing.push(message, env.supply);
+            // Where the end waits for bytes that are with the reactor, nothing leaves behind those.
+            let position = if self.has_pending_end() { u64::MAX } else { self.outgoing.push(message, env.supply) };
             self.sends.framed(bytes, position, handler, env.spare);
         } else {
             self.prepared.get_or_insert_default().waiting.push_back(Waiting::Message(message));
             self.sends.waits(bytes, handler, env.spare);
         }
+    }
+
+    /// Why a message of so many bytes is not taken.
+    pub(super) fn refuses_send(&self, bytes: usize) -> Option<UrlError> {
+        if let Some(error) = self.refuses_calls() {
+            return Some(error);
+        }
+        if !self.send_queue_is_full_for(bytes) {
+            return None;
+        }
+        let limit = self.settings.common.options.maximum_send_queue.unwrap_or_default();
+        let buffered = self.sends.buffered();
+        let reason = format!(
+            "a message of {bytes} bytes would pass maximum_send_queue: {buffered} of {limit} bytes wait to be sent"
+        );
+        let error = UrlError::new(ErrorCode::NoBufferSpace, ErrorStage::Open, reason);
+        Some(error.with_failing_url(&self.settings.request.url))
     }
 
     /// `send_ping`.
@@ -107,13 +121,14 @@ impl Loader {
     }
 
     /// The handshake is complete: what waited goes out.
-    pub(super) fn opened(&mut self, env: &mut Env<'_>, protocol: Option<String>) {
+    pub(super) fn opened(&mut self, env: &mut Env<'_>, accepted: Accepted) {
         self.timers.cancel(Timer::Request);
-        self.stage = Stage::Open(Decoder::new(self.maximum_message_size));
+        self.stage = Stage::Open(self.decoder(accepted.deflate));
         let mut positions = Vec::new();
+        let mut budget = WAITING;
         for waiting in self.prepared.take().into_iter().flat_map(|prepared| prepared.waiting) {
             match waiting {
-                Waiting::Message(message) => positions.push(self.outgoing.push(message, env.supply)),
+                Waiting::Message(message) => positions.push(self.push_waiting(env, message, &mut budget)),
                 Waiting::Ping(handler) => {
                     let payload = self.pings.send(Some(handler));
                     self.outgoing.ping(payload.as_slice(), env.supply);
@@ -127,10 +142,10 @@ impl Loader {
         if let Some(interval) = self.settings.common.options.ping_interval {
             self.timers.start(Timer::Ping, env.now, interval.max(TICK));
         }
-        env.events.push(Event::Open { protocol });
+        env.events.push(Event::Open { protocol: accepted.protocol });
     }
 
-    /// Frames came.
+    /// Frames came. Some of them are left where the session is to be told of what came out of the others first.
     pub(super) fn read_frames(&mut self, env: &mut Env<'_>, input: &mut &[u8]) {
         let closing = self.closing().is_some();
         while let Stage::Open(decoder) = &mut self.stage {
@@ -144,16 +159,26 @@ impl Loader {
                 }),
             };
             self.received += received;
+            let before = decoder.inflated();
             let decoded = match short {
                 // Nearly always there is nothing else.
                 Ok(()) if input.is_empty() => return,
                 Ok(()) => decoder.decode(input),
                 Err(violation) => Err(violation),
             };
+            let (after, is_enough) = (decoder.inflated(), decoder.has_enough());
+            // A text that is none was inflated, and is not told.
+            if after != before && decoded.is_ok() && !closing {
+                self.note_inflated(before, after);
+            }
             match decoded {
                 Ok(Some(incoming)) => self.incoming(env, incoming),
+                Ok(None) if is_enough => return,
                 Ok(None) => return *input = &[],
                 Err(violation) => self.violated(env, violation),
+            }
+            if is_enough {
+                return;
             }
         }
     }
@@ -237,7 +262,7 @@ impl Loader {
         let close_code = violation.close_code();
         let code = match violation.kind() {
             ViolationKind::TooLong => ErrorCode::MessageTooLong,
-            ViolationKind::Framing | ViolationKind::Text => ErrorCode::ProtocolError,
+            ViolationKind::Framing | ViolationKind::Text | ViolationKind::Compression => ErrorCode::ProtocolError,
         };
         let reason = violation.into_reason();
         self.outgoing.close_now(Some(close_code), cut_reason(reason.as_bytes()));
@@ -254,7 +279,13 @@ impl Loader {
             _ if self.broken().is_some() => return,
             _ => {}
         }
-        let error = io_error(error, self.error_stage()).with_failing_url(&self.settings.request.url);
+        let error = io_error(error, self.error_stage());
+        self.break_off(env, error);
+    }
+
+    /// Nothing more can be sent.
+    pub(super) fn break_off(&mut self, env: &mut Env<'_>, error: UrlError) {
+        let error = error.with_failing_url(&self.settings.request.url);
         self.ending_mut().broken = Some(error);
         // After `cancel_with` they fail as cancelled, whatever became of the connection then.
         if let Some(error) = self.refuses_calls() {
@@ -267,6 +298,11 @@ impl Loader {
 
     /// What a broken connection or a refusal still held did not come in time.
     pub(super) fn rest_timed_out(&mut self, env: &mut Env<'_>) {
+        // What was read before is told as messages are taken.
+        let held = self.held();
+        if held > 0 && held < self.ending_mut().rest_held.replace(held).unwrap_or(usize::MAX) {
+            return self.start_clock(Timer::Rest, env.now, self.settings.common.options.close_timeout.max(TICK));
+        }
         // What the server sent before is not read because nobody takes what it sent before that.
         if !self.reading && !std::mem::replace(&mut self.ending_mut().rest_prolonged, true) {
             return self.start_clock(Timer::Rest, env.now, self.settings.common.options.close_timeout);

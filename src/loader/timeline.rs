@@ -79,6 +79,20 @@ pub struct Collected {
     settings: Settings,
     way: Way,
     end: Instant,
+    body: BodyBytes,
+}
+
+/// Payload bytes of messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BodyBytes {
+    /// Written, as they were given…
+    pub before_encoding: u64,
+    /// …and as they went out.
+    pub sent: u64,
+    /// Arrived, as they came…
+    pub received: u64,
+    /// …and as they were told.
+    pub after_decoding: u64,
 }
 
 enum Way {
@@ -89,10 +103,19 @@ enum Way {
 impl Collected {
     /// What `did_finish_collecting_metrics` tells.
     pub fn metrics(&self) -> TaskMetrics {
-        match &self.way {
+        let mut metrics = match &self.way {
             Way::Noted(underway) => underway.metrics(&self.settings, self.end),
             Way::Packed(opened) => opened.unpacked(self.settings.epoch).metrics(&self.settings, self.end),
+        };
+        // Messages belong to the request that opened the socket.
+        if let Some(transaction) = metrics.transaction_metrics.last_mut() {
+            let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
+            transaction.count_of_request_body_bytes_before_encoding = count(self.body.before_encoding);
+            transaction.count_of_request_body_bytes_sent = count(self.body.sent);
+            transaction.count_of_response_body_bytes_received = count(self.body.received);
+            transaction.count_of_response_body_bytes_after_decoding = count(self.body.after_decoding);
         }
+        metrics
     }
 }
 
@@ -206,7 +229,7 @@ impl Timeline {
     }
 
     /// The end: what the metrics are made from. Of all this, the response is kept.
-    pub fn collect(&mut self, settings: &Settings, end: Instant) -> Collected {
+    pub fn collect(&mut self, settings: &Settings, end: Instant, body: BodyBytes) -> Collected {
         let (way, answer) = match std::mem::replace(self, Self::Told(Answer::Other(None))) {
             Self::Underway(underway) => {
                 let answer = underway.answer();
@@ -219,7 +242,7 @@ impl Timeline {
             Self::Told(answer) => (Way::Noted(Box::default()), answer),
         };
         *self = Self::Told(answer);
-        Collected { settings: settings.clone(), way, end }
+        Collected { settings: settings.clone(), way, end, body }
     }
 }
 
@@ -273,7 +296,9 @@ impl Underway {
             return metrics;
         }
         // As it went out, with the fields of the handshake.
-        let upgrade = self.nonce.and_then(|nonce| http::upgrade(request, &common.additional_headers, nonce).ok());
+        let upgrade = self
+            .nonce
+            .and_then(|nonce| http::upgrade(request, &common.additional_headers, &common.options, nonce).ok());
         let mut sent = request.as_ref().clone();
         for (name, value) in upgrade.iter().flat_map(Upgrade::fields) {
             sent.set_value(value, name);
@@ -363,7 +388,7 @@ pub mod tests {
     /// Of a task that did nothing.
     pub fn collected() -> Collected {
         let settings = settings();
-        Timeline::default().collect(&settings, settings.epoch.instant)
+        Timeline::default().collect(&settings, settings.epoch.instant, BodyBytes::default())
     }
 
     fn head() -> Arc<OpeningHead> {
@@ -417,7 +442,8 @@ pub mod tests {
             assert_eq!(response.header_fields().collect::<Vec<_>>(), fields);
 
             let end = settings.epoch.instant + Duration::from_secs(9000);
-            let metrics = timeline.collect(&settings, end).metrics();
+            let body = BodyBytes { before_encoding: 4, sent: 3, received: 2, after_decoding: 1 };
+            let metrics = timeline.collect(&settings, end, body).metrics();
             assert_eq!(metrics.task_interval, (settings.epoch.date, Duration::from_secs(9000)));
             let [transaction] = metrics.transaction_metrics.as_slice() else { panic!("{metrics:?}") };
             let start = settings.epoch.date + Duration::from_secs(3600);
@@ -429,11 +455,21 @@ pub mod tests {
             assert_eq!(transaction.request_end_date, Some(start + 2 * step));
             assert_eq!(transaction.response_end_date, Some(start + 4 * step));
             assert_eq!(transaction.count_of_response_header_bytes_received, 123);
+            assert_eq!(transaction.count_of_request_body_bytes_before_encoding, 4);
+            assert_eq!(transaction.count_of_request_body_bytes_sent, 3);
+            assert_eq!(transaction.count_of_response_body_bytes_received, 2);
+            assert_eq!(transaction.count_of_response_body_bytes_after_decoding, 1);
             assert_eq!(transaction.local_address, Some(address.parse().unwrap()));
             assert_eq!(transaction.remote_address, Some("192.0.2.1:80".parse().unwrap()));
             assert_eq!(transaction.request.value("X-Common"), Some("yes"));
             let mut random = Random::new(|bytes| bytes.fill(7));
-            let sent = http::upgrade(&settings.request, &settings.common.additional_headers, random.bytes()).unwrap();
+            let sent = http::upgrade(
+                &settings.request,
+                &settings.common.additional_headers,
+                &settings.common.options,
+                random.bytes(),
+            )
+            .unwrap();
             assert_eq!(transaction.count_of_request_header_bytes_sent, sent.head.len() as i64);
             let told = transaction.response.as_ref().unwrap();
             assert!(told.header_fields().eq(timeline.response(&settings).unwrap().header_fields()));

@@ -89,6 +89,8 @@ pub struct TlsStream {
     kept: Kept,
     /// Records for the socket, in the order in which they were encrypted.
     outgoing: Vec<u8>,
+    /// For the road: the position of the last frames that were encrypted.
+    pub sealed: u64,
 }
 
 enum State {
@@ -132,7 +134,8 @@ impl TlsStream {
                 .with_source(error)
         })?;
         let connection = UnbufferedClientConnection::new(config, name.to_owned()).map_err(explained)?;
-        let mut stream = Self { connection, state: State::Handshaking, kept: Kept::default(), outgoing: Vec::new() };
+        let mut stream =
+            Self { connection, state: State::Handshaking, kept: Kept::default(), outgoing: Vec::new(), sealed: 0 };
         stream.advance(&mut [], &mut |_| ())?;
         Ok(stream)
     }

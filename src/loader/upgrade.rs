@@ -68,7 +68,7 @@ impl Loader {
                 let mark = head.bytes as u64;
                 let head = heads.share_made(mark, &head, |known, head| known.is_of(head), OpeningHead::new);
                 self.timeline.opened(head, self.settings.epoch);
-                self.opened(env, accepted.protocol);
+                self.opened(env, accepted);
             }
             Err(reason) => {
                 let body = BodyReader::new(&head);

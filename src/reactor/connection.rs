@@ -2,7 +2,8 @@
 //!
 //! The road is behind a lock that is held for moments only: no system call is made under it. Whoever has bytes to write
 //! (a thread that calls `send`, the reactor) becomes the writer, writes without the lock, and goes on until nothing is
-//! left; everybody else leaves what they have with the writer. Only the event loop reads.
+//! left; everybody else leaves what they have with the writer. Only the event loop reads. Whoever sends what is to be
+//! compressed does that without the lock, too; one after the other, for each message may refer to the one before.
 
 use std::cell::Cell;
 use std::io::{self, Write};
@@ -34,6 +35,8 @@ const NO_TOKEN: usize = usize::MAX;
 /// One task's connection.
 pub struct Connection {
     state: Mutex<State>,
+    /// Somebody compresses. Taken before `state`, and never while that is held.
+    compressing: Mutex<()>,
     token: AtomicUsize,
     shared: Arc<Shared>,
 }
@@ -62,6 +65,8 @@ pub(super) struct After {
     pub(super) finished: bool,
     /// There is something to do.
     pub(super) has_action: bool,
+    /// Something was read that is not looked at yet.
+    pub(super) holds: bool,
 }
 
 impl After {
@@ -123,8 +128,8 @@ struct Corked {
 }
 
 /// Between [`Connection::begin_send`] and [`Connection::end_send`].
-struct Sending<'a> {
-    state: MutexGuard<'a, State>,
+struct Sending<S> {
+    state: S,
     scratch: Box<Scratch>,
     now: Instant,
     /// It is left to the cork.
@@ -132,6 +137,11 @@ struct Sending<'a> {
     /// The task's callbacks must be put on their queue.
     schedule: bool,
 }
+
+type Locked<'a> = Sending<MutexGuard<'a, State>>;
+
+/// The lock is let go for a while.
+type Paused = Sending<()>;
 
 /// Where what a thread sends gathers.
 #[derive(Clone, Copy, Debug)]
@@ -164,6 +174,7 @@ impl Connection {
                 writable: false,
                 corked: false,
             }),
+            compressing: Mutex::new(()),
             token: AtomicUsize::new(NO_TOKEN),
             shared: Arc::clone(&reactor.shared),
         }
@@ -187,8 +198,63 @@ impl Connection {
     pub fn send(&self, client: &dyn Client, message: Message, handler: Completion<()>) {
         let mut sending = self.begin_send(client, message.len());
         let Sending { state, scratch, now, .. } = &mut sending;
+        if state.loader.compresses(message.len()) {
+            return self.compress_and_send(client, sending, message, handler);
+        }
         state.loader.send(&mut environment(scratch, *now), message, handler);
         self.end_send(client, sending);
+    }
+
+    /// `send` of a message that is to be compressed, which the lock is let go for.
+    #[inline(never)]
+    fn compress_and_send<'a>(
+        &'a self,
+        client: &dyn Client,
+        sending: Locked<'a>,
+        message: Message,
+        handler: Completion<()>,
+    ) {
+        let bytes = message.len();
+        let waits = !(client.runs_on_reactor() && self.runs_callbacks());
+        let paused = self.pause(client, sending);
+        // The reactor's thread waits for nobody: its message goes as it is, before the one that is being compressed.
+        let order = if waits { Some(self.compressing.lock()) } else { self.compressing.try_lock() };
+        let mut sending = self.go_on(client, bytes, paused);
+        let compression = order.as_ref().and_then(|_| sending.state.loader.begin_compression(bytes));
+        let Some(mut compression) = compression else {
+            let Sending { state, scratch, now, .. } = &mut sending;
+            state.loader.send(&mut environment(scratch, *now), message, handler);
+            drop(order);
+            return self.end_send(client, sending);
+        };
+        let mut paused = self.pause(client, sending);
+        let outbound = compression.run(message, &mut paused.scratch.supply);
+        paused.now = Instant::now();
+        let mut sending = self.go_on(client, bytes, paused);
+        let Sending { state, scratch, now, .. } = &mut sending;
+        state.loader.send_compressed(&mut environment(scratch, *now), bytes, outbound, compression, handler);
+        drop(order);
+        self.end_send(client, sending);
+    }
+
+    /// The lock is let go. What has happened is told before what others do meanwhile.
+    fn pause(&self, client: &dyn Client, sending: Locked<'_>) -> Paused {
+        let Sending { mut state, mut scratch, now, gathers, mut schedule } = sending;
+        schedule |= tell(client, &mut state, &mut scratch);
+        drop(state);
+        self.schedule(client, schedule);
+        Sending { state: (), scratch, now, gathers, schedule: false }
+    }
+
+    /// The lock is taken. What a cork holds back is no reason to refuse a message.
+    #[inline]
+    fn go_on<'a>(&'a self, client: &dyn Client, bytes: usize, paused: Paused) -> Locked<'a> {
+        let Sending { state: (), mut scratch, now, gathers, mut schedule } = paused;
+        let mut state = self.state.lock();
+        if gathers && state.loader.send_queue_is_full_for(bytes) {
+            state = self.flush(client, state, &mut scratch, now, &mut schedule);
+        }
+        Sending { state, scratch, now, gathers, schedule }
     }
 
     /// `send_ping`.
@@ -266,25 +332,18 @@ impl Connection {
     /// Something of so many bytes is about to be given to the road: to be written at once, or with what else is sent under
     /// the cork.
     #[inline]
-    fn begin_send<'a>(&'a self, client: &dyn Client, bytes: usize) -> Sending<'a> {
+    fn begin_send<'a>(&'a self, client: &dyn Client, bytes: usize) -> Locked<'a> {
         let (now, gathers) = match self.corked() {
             Some((since, is_first_of_one)) => (since, !is_first_of_one),
             // Whoever sends from elsewhere does not wait for the callbacks that gather here.
             None => (Instant::now(), false),
         };
-        let mut scratch = Scratch::take();
-        let mut state = self.state.lock();
-        let mut schedule = false;
-        if gathers && state.loader.send_queue_is_full_for(bytes) {
-            // What the cork holds back is no reason to refuse a message.
-            state = self.flush(client, state, &mut scratch, now, &mut schedule);
-        }
-        Sending { state, scratch, now, gathers, schedule }
+        self.go_on(client, bytes, Sending { state: (), scratch: Scratch::take(), now, gathers, schedule: false })
     }
 
     /// It was given.
     #[inline]
-    fn end_send<'a>(&'a self, client: &dyn Client, sending: Sending<'a>) {
+    fn end_send<'a>(&'a self, client: &dyn Client, sending: Locked<'a>) {
         let Sending { mut state, mut scratch, now, gathers, mut schedule } = sending;
         if !gathers || state.loader.buffered_amount() >= CORK_LIMIT {
             state = self.flush(client, state, &mut scratch, now, &mut schedule);
@@ -298,6 +357,12 @@ impl Connection {
             self.shared.add_corked(client);
         }
         self.schedule(client, schedule);
+    }
+
+    /// Whether this thread runs callbacks of the reactor's connections.
+    fn runs_callbacks(&self) -> bool {
+        let is_here = |cork: &Corked| ptr::eq(cork.place.get().shared, Arc::as_ptr(&self.shared));
+        CORK.try_with(is_here).unwrap_or(false)
     }
 
     /// Since when this thread runs callbacks, whose sends leave together, if it does: near enough to the time for what is
@@ -355,6 +420,7 @@ impl Connection {
             let after = After {
                 finished: state.loader.is_finished(),
                 has_action: state.loader.has_action(),
+                holds: state.loader.has_held(),
                 deadline: deadline.filter(is_to_be_armed),
             };
             (after, schedule)

@@ -126,6 +126,8 @@ struct Entry {
     readable: bool,
     /// The peer shut its side: there is an end to be read behind the last bytes.
     read_closed: bool,
+    /// Something was read that the road has not looked at.
+    holds: bool,
     /// Stands in `ready`.
     queued: bool,
 }
@@ -379,8 +381,14 @@ impl EventLoop {
     }
 
     fn start(&mut self, client: Arc<dyn Client>) {
-        let entry =
-            Entry { client: Arc::clone(&client), connecting: None, readable: false, read_closed: false, queued: false };
+        let entry = Entry {
+            client: Arc::clone(&client),
+            connecting: None,
+            readable: false,
+            read_closed: false,
+            holds: false,
+            queued: false,
+        };
         let token = self.entries.insert(entry);
         client.connection().set_token(Some(token));
         self.guarded(token, |event_loop| event_loop.pump(token));
@@ -489,17 +497,22 @@ impl EventLoop {
                 self.schedule_all();
                 thread::yield_now();
             }
-            let entry = self.entries.get(token)?;
-            if !entry.readable {
+            let entry = self.entries.get_mut(token)?;
+            if !entry.readable && !entry.holds {
                 return after;
             }
             let scheduled = self.scheduled.len();
             let (socket, payload) = {
                 let mut state = entry.client.connection().lock();
                 let Some(socket) = state.socket.clone().filter(|_| state.loader.wants_read()) else { return after };
-                (socket, state.loader.take_payload_buffer())
+                let payload = if entry.holds { None } else { state.loader.take_payload_buffer() };
+                (socket, payload)
             };
             let result = match payload {
+                _ if std::mem::take(&mut entry.holds) => {
+                    after = Some(self.step(token, |loader, env| loader.read_held(env)));
+                    Ok(true)
+                }
                 Some(mut payload) => {
                     self.is_bulky = true;
                     let result = receive_payload(&socket, &mut payload);
@@ -530,7 +543,7 @@ impl EventLoop {
                     // readiness is told, and one call more is saved; elsewhere only `WouldBlock` does.
                     let drained = cfg!(unix) && !entry.read_closed;
                     entry.readable = !drained;
-                    if drained {
+                    if drained && !entry.holds {
                         return after;
                     }
                 }
@@ -656,6 +669,11 @@ impl EventLoop {
             if self.scheduled.len() >= SCHEDULE_AT {
                 self.schedule_all();
             }
+        }
+        if after.holds
+            && let Some(entry) = self.entries.get_mut(token)
+        {
+            entry.holds = true;
         }
         after
     }

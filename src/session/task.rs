@@ -137,13 +137,13 @@ impl SessionTask {
         self.shared.desk.lock().extras.get_or_insert_default().priority = priority;
     }
 
-    /// `countOfBytesSent`: payload bytes of the messages that were handed to the kernel.
+    /// `countOfBytesSent`: payload bytes of the messages that were handed to the kernel, before they were compressed.
     pub fn count_of_bytes_sent(&self) -> i64 {
         let (sent, _) = self.shared.connection.inspect(|loader| loader.byte_counts());
         i64::try_from(sent).unwrap_or(i64::MAX)
     }
 
-    /// `countOfBytesReceived`: payload bytes of the messages that arrived whole.
+    /// `countOfBytesReceived`: payload bytes of the messages that arrived whole, after they were decompressed.
     pub fn count_of_bytes_received(&self) -> i64 {
         let (_, received) = self.shared.connection.inspect(|loader| loader.byte_counts());
         i64::try_from(received).unwrap_or(i64::MAX)

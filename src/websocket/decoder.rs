@@ -1,11 +1,12 @@
-//! Frames in, messages out: RFC 6455 §5.4 to §5.6, §6.2.
+//! Frames in, messages out: RFC 6455 §5.4 to §5.6, §6.2; RFC 7692 §6.2.
 #![forbid(unsafe_code)]
 
 use std::fmt;
 
-use super::frame::{Header, Opcode, SERVER_HEADER};
-use super::payload::{Incomplete, Payload, PayloadBuffer};
-use super::utf8::{Malformed, whole_text};
+use super::frame::{Expected, Header, Opcode, SERVER_HEADER};
+use super::inflater::Inflation;
+use super::payload::{Incomplete, PayloadBuffer};
+use super::utf8::whole_text;
 use super::violation::Violation;
 use crate::foundation::{CloseCode, Message};
 
@@ -16,6 +17,9 @@ const MAXIMUM_SHORT_FRAMES: u32 = 16_384;
 const SHORT_FRAME: u64 = 64;
 /// What must be missing of a frame for its message to be read into directly.
 const DIRECT: usize = 16 * 1024;
+
+/// How many bytes more than twice its limit a message may have that is compressed.
+pub(super) const COMPRESSED_MORE: u64 = 64 * 1024;
 
 /// A message of one frame that is no longer and came in one piece is short: it is told where it lies.
 const SHORT_MESSAGE: usize = 4096;
@@ -58,7 +62,8 @@ impl Short<'_> {
     }
 }
 
-/// Reads what a server sends. An idle one owns no memory but itself, and a place for pieces once a frame came in pieces.
+/// Reads what a server sends. An idle one owns no memory but itself, a place for pieces once a frame came in pieces, and what
+/// the server's compression makes necessary.
 pub struct Decoder {
     /// A message must be smaller than this. At most what a `Vec` can hold.
     limit: u64,
@@ -73,6 +78,8 @@ struct Pieces {
     message: Option<Incomplete>,
     /// The payload of the control frame that has begun.
     control: Vec<u8>,
+    /// Where messages may be compressed.
+    inflation: Option<Inflation>,
 }
 
 /// Where in a frame the next byte stands.
@@ -95,6 +102,12 @@ impl Decoder {
         let mut decoder = Self { limit: 0, position: NEXT_FRAME, pieces: None };
         decoder.set_maximum_message_size(maximum_message_size);
         decoder
+    }
+
+    /// For a connection on which messages may be compressed.
+    pub fn with_inflation(maximum_message_size: usize, inflation: Inflation) -> Self {
+        let pieces = Pieces { inflation: Some(inflation), ..Pieces::default() };
+        Self { pieces: Some(Box::new(pieces)), ..Self::new(maximum_message_size) }
     }
 
     /// Changes the limit, for the message that is being received too. 0: no limit.
@@ -131,14 +144,15 @@ impl Decoder {
                 Ok(message) => tell(message),
                 Err(malformed) => {
                     self.finish();
-                    return Err(not_text(malformed));
+                    return Err(malformed.into());
                 }
             }
         }
         Ok(())
     }
 
-    /// Takes bytes from the front of `input` up to the next event. `Ok(None)`: all of `input` is taken, more is needed.
+    /// Takes bytes from the front of `input` up to the next event. `Ok(None)`: all of `input` is taken, more is needed; or it
+    /// [is enough](Self::has_enough), and what is left is to be given again.
     ///
     /// After a violation or a Close the decoder is finished: everything is taken and means nothing. While a
     /// [`PayloadBuffer`] is out nothing is taken, for what comes next belongs in there.
@@ -150,7 +164,7 @@ impl Decoder {
     /// buffer in between. To be given back with [`payload_received`](Self::payload_received).
     pub fn take_payload_buffer(&mut self) -> Option<PayloadBuffer> {
         let Position::Data { is_last, rest: rest @ DIRECT.. } = self.position else { return None };
-        let message = self.pieces.as_mut()?.message.take()?;
+        let message = self.pieces.as_mut()?.message.take_if(|message| !message.is_compressed)?;
         Some(PayloadBuffer { message, is_last, rest })
     }
 
@@ -165,13 +179,38 @@ impl Decoder {
         matches!(self.position, Position::Finished)
     }
 
+    /// Something was read, which is about to be decoded.
+    pub fn begin_reading(&mut self) {
+        if let Some(inflation) = self.pieces.as_mut().and_then(|pieces| pieces.inflation.as_mut()) {
+            inflation.begin_reading();
+        }
+    }
+
+    /// Whether so much has come out of what was read that the rest should wait.
+    pub fn has_enough(&self) -> bool {
+        let inflation = self.pieces.as_ref().and_then(|pieces| pieces.inflation.as_ref());
+        inflation.is_some_and(Inflation::has_enough)
+    }
+
+    /// Bytes of the compressed messages that have arrived whole, and of what came out of them.
+    pub fn inflated(&self) -> (u64, u64) {
+        let inflation = self.pieces.as_ref().and_then(|pieces| pieces.inflation.as_ref());
+        inflation.map_or((0, 0), Inflation::counts)
+    }
+
     fn message(&self) -> Option<&Incomplete> {
         self.pieces.as_ref()?.message.as_ref()
     }
 
     fn finish(&mut self) {
         self.position = Position::Finished;
-        self.pieces = None;
+        if let Some(mut pieces) = self.pieces.take()
+            && let Some(inflation) = &mut pieces.inflation
+        {
+            inflation.end();
+            (pieces.message, pieces.control) = (None, Vec::new());
+            self.pieces = Some(pieces);
+        }
     }
 
     fn advance(&mut self, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
@@ -182,14 +221,11 @@ impl Decoder {
                     None => return Ok(None),
                 },
                 Position::Data { is_last, rest } => {
-                    let Some(message) = self.pieces.as_mut().and_then(|pieces| pieces.message.as_mut()) else {
+                    let Some(pieces) = self.pieces.as_mut().filter(|pieces| pieces.message.is_some()) else {
                         debug_assert!(input.is_empty(), "bytes of a message came while its PayloadBuffer is out");
                         return Ok(None);
                     };
-                    admit(self.limit, message.payload.len(), rest as u64)?;
-                    let arrived = take_front(input, rest);
-                    message.payload.append(arrived, rest, is_last).map_err(not_text)?;
-                    match rest - arrived.len() {
+                    match rest - pieces.append(input, self.limit, rest, is_last)? {
                         0 => self.end_of_frame(is_last)?,
                         rest => {
                             self.position = Position::Data { is_last, rest };
@@ -224,10 +260,13 @@ impl Decoder {
     /// The next header; `None` where `input` ends before it does, and is kept.
     #[inline]
     fn header(&mut self, input: &mut &[u8]) -> Result<Option<Header>, Violation> {
-        let inside = self.message().is_some();
+        let expected = match &self.pieces {
+            Some(pieces) => Expected { inside: pieces.message.is_some(), compressed: pieces.inflation.is_some() },
+            None => Expected { inside: false, compressed: false },
+        };
         let Position::Header { bytes, size } = &mut self.position else { return Ok(None) };
         if *size == 0
-            && let Some((header, size)) = Header::parse(input, inside)?
+            && let Some((header, size)) = Header::parse(input, expected)?
         {
             take_front(input, size);
             return Ok(Some(header));
@@ -236,7 +275,7 @@ impl Decoder {
             *place = *byte;
             *size += 1;
             *input = after;
-            if let Some((header, _)) = Header::parse(bytes.get(..usize::from(*size)).unwrap_or_default(), inside)? {
+            if let Some((header, _)) = Header::parse(bytes.get(..usize::from(*size)).unwrap_or_default(), expected)? {
                 *size = 0;
                 return Ok(Some(header));
             }
@@ -247,29 +286,43 @@ impl Decoder {
     /// Behind a header. A frame whose payload is all there is taken at once.
     #[inline]
     fn begin(&mut self, header: Header, input: &mut &[u8]) -> Result<Option<Incoming>, Violation> {
-        let Header { fin: is_last, opcode, length } = header;
+        let Header { fin: is_last, opcode, is_compressed, length } = header;
         if opcode.is_control() {
             return self.begin_control(opcode, length as usize, input).transpose();
         }
-        let received = self.message().map_or(0, |message| message.payload.len());
-        let rest = admit(self.limit, received, length)?;
+        let rest = match self.message() {
+            Some(message) if message.is_compressed => self.admit_compressed(length)?,
+            None if is_compressed => self.admit_compressed(length)?,
+            message => admit(self.limit, message.map_or(0, |message| message.payload.len()), length)?,
+        };
         if is_last
+            && !is_compressed
             && self.message().is_none()
             && let Some((payload, after)) = input.split_at_checked(rest)
         {
             *input = after;
             return whole_message(opcode, payload).map(Some);
         }
-        let new = || Incomplete { payload: Payload::new(opcode == Opcode::Text), short_frames: 0 };
+        let new = || Incomplete::new(opcode == Opcode::Text, is_compressed);
         let message = self.pieces.get_or_insert_default().message.get_or_insert_with(new);
         message.short_frames += u32::from(length < SHORT_FRAME);
         if message.short_frames > MAXIMUM_SHORT_FRAMES {
-            return Err(Violation::too_long(format!(
-                "a message has more than {MAXIMUM_SHORT_FRAMES} frames of less than {SHORT_FRAME} bytes"
-            )));
+            return Err(Violation::too_many_frames(MAXIMUM_SHORT_FRAMES, SHORT_FRAME));
         }
         self.position = Position::Data { is_last, rest };
         Ok(None)
+    }
+
+    /// `length` as a length in memory, if a compressed message of so many more bytes may come to less than the limit. How many
+    /// bytes come out of it is seen when they do; but nobody who compresses makes a message twice as long.
+    fn admit_compressed(&self, length: u64) -> Result<usize, Violation> {
+        let inflation = self.pieces.as_ref().and_then(|pieces| pieces.inflation.as_ref());
+        let total = inflation.map_or(0, Inflation::arrived).saturating_add(length);
+        let most = self.limit.saturating_mul(2).saturating_add(COMPRESSED_MORE);
+        match usize::try_from(length) {
+            Ok(length) if total < most => Ok(length),
+            _ => Err(Violation::too_long_compressed(total, self.limit)),
+        }
     }
 
     fn begin_control(
@@ -305,21 +358,42 @@ impl Decoder {
         if !is_last {
             return Ok(None);
         }
-        let message = self.pieces.as_mut().and_then(|pieces| pieces.message.take());
-        let Some(message) = message else { return Ok(None) };
-        message.payload.finish().map(|message| Some(Incoming::Message(message))).map_err(not_text)
+        let Some(pieces) = &mut self.pieces else { return Ok(None) };
+        let Some(message) = pieces.message.take() else { return Ok(None) };
+        if let (true, Some(inflation)) = (message.is_compressed, &mut pieces.inflation) {
+            inflation.finish(&message.payload, self.limit as usize)?;
+        }
+        Ok(Some(Incoming::Message(message.payload.finish()?)))
     }
 
     fn receive_payload(&mut self, buffer: PayloadBuffer, count: usize) -> Result<Option<Incoming>, Violation> {
         let Position::Data { is_last, rest } = self.position else { return Ok(None) };
         let message = self.pieces.get_or_insert_default().message.insert(buffer.message);
         admit(self.limit, message.payload.len(), rest as u64)?;
-        let rest = rest - message.payload.arrived(count.min(rest)).map_err(not_text)?;
+        let rest = rest - message.payload.arrived(count.min(rest))?;
         if rest == 0 {
             return self.end_of_frame(is_last);
         }
         self.position = Position::Data { is_last, rest };
         Ok(None)
+    }
+}
+
+impl Pieces {
+    /// Appends what has come of a frame to its message, from the front of `input`; how much it took. `rest`: what was missing
+    /// of the frame before it; `is_last`: whether the message ends with the frame.
+    fn append(&mut self, input: &mut &[u8], limit: u64, rest: usize, is_last: bool) -> Result<usize, Violation> {
+        let Some(message) = &mut self.message else { return Ok(0) };
+        if let (true, Some(inflation)) = (message.is_compressed, &mut self.inflation) {
+            let mut left = input.get(..rest).unwrap_or(input);
+            let arrived = left.len();
+            inflation.inflate(&mut left, &mut message.payload, limit as usize)?;
+            return Ok(take_front(input, arrived - left.len()).len());
+        }
+        admit(limit, message.payload.len(), rest as u64)?;
+        let arrived = take_front(input, rest);
+        message.payload.append(arrived, rest, is_last)?;
+        Ok(arrived.len())
     }
 }
 
@@ -353,17 +427,7 @@ fn admit(limit: u64, received: usize, length: u64) -> Result<usize, Violation> {
     {
         return Ok(length);
     }
-    Err(too_long(total, limit))
-}
-
-#[cold]
-fn too_long(total: u64, limit: u64) -> Violation {
-    Violation::too_long(format!("a message has at least {total} bytes, and must have less than {limit}"))
-}
-
-#[cold]
-fn not_text(_: Malformed) -> Violation {
-    Violation::text("a text message is not UTF-8")
+    Err(Violation::too_long(total, limit))
 }
 
 /// The opcode and the payload of a whole message of one frame of less than 64 KiB, if one stands at the front of `input`, and
@@ -391,7 +455,7 @@ fn short_frame(input: &[u8]) -> Option<(Opcode, &[u8], &[u8])> {
 #[inline]
 fn whole_message(opcode: Opcode, payload: &[u8]) -> Result<Incoming, Violation> {
     Ok(Incoming::Message(match opcode {
-        Opcode::Text => Message::String(whole_text(payload).map_err(not_text)?.to_owned()),
+        Opcode::Text => Message::String(whole_text(payload)?.to_owned()),
         _ => Message::Data(payload.to_vec()),
     }))
 }

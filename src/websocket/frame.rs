@@ -23,9 +23,10 @@ pub const CONTROL_PAYLOAD: usize = 125;
 pub const CLOSE_REASON: usize = CONTROL_PAYLOAD - 2;
 
 const FIN: u8 = 0x80;
-/// RSV1 to RSV3. RFC 7692 §6 gives RSV1 of a message's first frame a meaning where permessage-deflate was negotiated; the
-/// one check of these bits, in [`opening`], is where it would be let through.
+/// RSV1 to RSV3.
 const RESERVED: u8 = 0x70;
+/// RSV1: the message is compressed, where that was negotiated (RFC 7692 §6). It stands on the first frame of the message.
+const COMPRESSED: u8 = 0x40;
 const MASK: u8 = 0x80;
 
 /// What a frame is: §5.2.
@@ -60,19 +61,29 @@ pub struct Header {
     pub fin: bool,
     /// What the frame is.
     pub opcode: Opcode,
+    /// Whether this is the first frame of a compressed message.
+    pub is_compressed: bool,
     /// The length of the payload, less than 2^63. A claim of the peer's, not to be allocated.
     pub length: u64,
+}
+
+/// What may come next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Expected {
+    /// A message has begun and not ended, so that a continuation is due: §5.4.
+    pub inside: bool,
+    /// Messages may be compressed: RFC 7692 §6.
+    pub compressed: bool,
 }
 
 impl Header {
     /// The header at the front of `bytes` and its size; `None` where more bytes are needed.
     ///
-    /// `inside`: whether a message has begun and not ended, so that a continuation is due (§5.4). A header that breaks a
-    /// rule is refused at the first byte that shows it.
+    /// A header that breaks a rule is refused at the first byte that shows it.
     #[inline]
-    pub fn parse(bytes: &[u8], inside: bool) -> Result<Option<(Self, usize)>, Violation> {
+    pub fn parse(bytes: &[u8], expected: Expected) -> Result<Option<(Self, usize)>, Violation> {
         let [first, after_first @ ..] = bytes else { return Ok(None) };
-        let (fin, opcode) = opening(*first, inside)?;
+        let (fin, opcode, is_compressed) = opening(*first, expected)?;
         let [second, extended @ ..] = after_first else { return Ok(None) };
         if second & MASK != 0 {
             return Err(Violation::framing("the server sent a masked frame"));
@@ -94,7 +105,7 @@ impl Header {
         if size == 4 && length < 126 {
             return Err(Violation::framing(NOT_MINIMAL));
         }
-        Ok(Some((Self { fin, opcode, length }, size)))
+        Ok(Some((Self { fin, opcode, is_compressed, length }, size)))
     }
 }
 
@@ -102,11 +113,13 @@ const NOT_MINIMAL: &str = "the server sent a frame whose length is not in its sh
 
 /// What the first byte says and whether it may stand here.
 #[inline]
-fn opening(byte: u8, inside: bool) -> Result<(bool, Opcode), Violation> {
+fn opening(byte: u8, expected: Expected) -> Result<(bool, Opcode, bool), Violation> {
     let fin = byte & FIN != 0;
-    if byte & RESERVED != 0 {
+    let is_compressed = byte & RESERVED == COMPRESSED && expected.compressed;
+    if byte & RESERVED != 0 && !is_compressed {
         return Err(Violation::framing("the server sent a frame with a reserved bit set"));
     }
+    let inside = expected.inside;
     let opcode = match byte & 0x0f {
         0 if !inside => return Err(Violation::framing("the server continued a message that had not begun")),
         0 => Opcode::Continuation,
@@ -121,7 +134,10 @@ fn opening(byte: u8, inside: bool) -> Result<(bool, Opcode), Violation> {
     if opcode.is_control() && !fin {
         return Err(Violation::framing("the server sent a control frame in fragments"));
     }
-    Ok((fin, opcode))
+    if is_compressed && !matches!(opcode, Opcode::Text | Opcode::Binary) {
+        return Err(Violation::framing("the server marked a frame as compressed that does not begin a message"));
+    }
+    Ok((fin, opcode, is_compressed))
 }
 
 /// The length in 64 bits. Its highest bit must be 0, and its upper 48 bits must not all be 0 (§5.2).
@@ -135,6 +151,23 @@ fn long_length(bytes: &[u8]) -> Result<Option<u64>, Violation> {
     Ok(bytes.first_chunk().map(|bytes| u64::from_be_bytes(*bytes)))
 }
 
+/// What a client's frame is: its opcode, and whether it begins a compressed message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kind(u8);
+
+impl Kind {
+    /// The first or only frame of a compressed message: RFC 7692 §6.
+    pub fn compressed(opcode: Opcode) -> Self {
+        Self(opcode as u8 | COMPRESSED)
+    }
+}
+
+impl From<Opcode> for Kind {
+    fn from(opcode: Opcode) -> Self {
+        Self(opcode as u8)
+    }
+}
+
 /// The header of a client's frame.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedHeader {
@@ -145,8 +178,8 @@ pub struct EncodedHeader {
 impl EncodedHeader {
     /// The header of a masked frame: the length in its shortest form, then the key.
     #[inline]
-    pub fn new(fin: bool, opcode: Opcode, length: usize, key: [u8; 4]) -> Self {
-        let first = opcode as u8 | if fin { FIN } else { 0 };
+    pub fn new(fin: bool, kind: Kind, length: usize, key: [u8; 4]) -> Self {
+        let first = kind.0 | if fin { FIN } else { 0 };
         let [a, b, c, d] = key;
         let length = length as u64;
         let [.., high, low] = length.to_be_bytes();
@@ -182,8 +215,9 @@ pub fn frame_size(length: usize) -> usize {
 /// Appends a whole unfragmented frame, masked with `key`. Whoever knows better than the vector how it is to grow has made
 /// room before.
 #[inline(always)]
-pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8; 4]) {
-    let first = opcode as u8 | FIN;
+pub fn append_frame(out: &mut Vec<u8>, kind: impl Into<Kind>, payload: &[u8], key: [u8; 4]) {
+    let kind = kind.into();
+    let first = kind.0 | FIN;
     let [a, b, c, d] = key;
     // Arrays of a known length are stored; a slice of the header would be copied by a call.
     match payload.len() as u64 {
@@ -192,7 +226,7 @@ pub fn append_frame(out: &mut Vec<u8>, opcode: Opcode, payload: &[u8], key: [u8;
             let [high, low] = (length as u16).to_be_bytes();
             out.extend_from_slice(&[first, MASK | 126, high, low, a, b, c, d]);
         }
-        _ => out.extend_from_slice(EncodedHeader::new(true, opcode, payload.len(), key).as_slice()),
+        _ => out.extend_from_slice(EncodedHeader::new(true, kind, payload.len(), key).as_slice()),
     }
     mask::extend_masked(out, payload, key);
 }
@@ -255,12 +289,12 @@ mod tests {
             if length == isize::MAX as usize && cfg!(not(target_pointer_width = "64")) {
                 continue;
             }
-            let header = EncodedHeader::new(true, Opcode::Binary, length, key);
+            let header = EncodedHeader::new(true, Opcode::Binary.into(), length, key);
             assert_eq!(header.as_slice(), expected, "{length}");
             assert_eq!(frame_size(length), expected.len() + length);
             assert_eq!(first_frame_size(expected), Some(expected.len() + length));
         }
-        assert_eq!(EncodedHeader::new(false, Opcode::Continuation, 1, key).as_slice()[..2], [0x00, 0x81]);
+        assert_eq!(EncodedHeader::new(false, Opcode::Continuation.into(), 1, key).as_slice()[..2], [0x00, 0x81]);
     }
 
     #[test]
@@ -271,6 +305,33 @@ mod tests {
             append_frame(&mut frame, opcode, b"Hello", key);
             assert_eq!(frame, [first, 0x85, 0x37, 0xfa, 0x21, 0x3d, 0x7f, 0x9f, 0x4d, 0x51, 0x58]);
             assert_eq!(control_payload(&frame), b"Hello");
+        }
+    }
+
+    #[test]
+    fn the_first_bit_behind_fin_marks_a_compressed_message() {
+        let mut frame = Vec::new();
+        append_frame(&mut frame, Kind::compressed(Opcode::Text), &[0xf2], [0; 4]);
+        assert_eq!(frame, [0xc1, 0x81, 0, 0, 0, 0, 0xf2]);
+        assert_eq!(
+            EncodedHeader::new(false, Kind::compressed(Opcode::Binary), 1, [0; 4]).as_slice()[..2],
+            [0x42, 0x81]
+        );
+    }
+
+    #[test]
+    fn a_message_may_be_marked_as_compressed_where_that_was_negotiated() {
+        let parse = |first: u8, inside, compressed| Header::parse(&[first, 0], Expected { inside, compressed });
+        for first in [0xc1, 0xc2, 0x41, 0x42] {
+            let header = parse(first, false, true).unwrap().unwrap().0;
+            assert!(header.is_compressed && header.fin == (first & FIN != 0));
+            assert!(parse(first, false, false).is_err() && parse(first, true, true).is_err());
+            assert!(!parse(first & !COMPRESSED, false, true).unwrap().unwrap().0.is_compressed);
+        }
+        // On a continuation and on control frames, and the other two bits anywhere.
+        assert!(parse(0xc0, true, true).is_err() && parse(0x80, true, true).is_ok());
+        for first in [0xc8, 0xc9, 0xca, 0x91, 0xa1, 0xb1, 0xe1, 0xd1, 0xf1] {
+            assert!(parse(first, false, true).is_err(), "{first:02x}");
         }
     }
 

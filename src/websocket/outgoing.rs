@@ -1,11 +1,12 @@
-//! Messages in, frames out: what waits to be written, and who overtakes whom. RFC 6455 §5.4, §5.5, §6.1.
+//! Messages in, frames out: what waits to be written, and who overtakes whom. RFC 6455 §5.4, §5.5, §6.1; RFC 7692 §6.1.
 #![forbid(unsafe_code)]
 
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 
-use super::frame::{self, CONTROL_PAYLOAD, Opcode};
+use super::compressor::Compressed;
+use super::frame::{self, CONTROL_PAYLOAD, Kind, Opcode};
 use super::output::{CHUNK, Content, FrameKind, Frames, LongMessage, Output, Part, Parts};
 use super::supply::Supply;
 use crate::foundation::{CloseCode, Message};
@@ -85,11 +86,35 @@ impl Outgoing {
         if payload.len() < LONG {
             self.push_frame(opcode, &payload, supply);
         } else {
-            self.pushed += LongMessage::size(payload.len());
-            self.end_tail();
-            self.queue().parts.push_back(Part::Long(LongMessage::new(opcode, payload)));
+            self.push_long(opcode.into(), payload);
         }
         self.pushed
+    }
+
+    /// As [`push`](Self::push), of a message that is compressed.
+    pub fn push_compressed(&mut self, message: Compressed, supply: &mut Supply) -> u64 {
+        if !matches!(self.closing(), Closing::NotAsked) {
+            return u64::MAX;
+        }
+        let kind = Kind::compressed(if message.is_text { Opcode::Text } else { Opcode::Binary });
+        if message.payload.len() < LONG {
+            self.push_frame(kind, &message.payload, supply);
+            supply.keep_compressed(message);
+        } else {
+            let mut payload = message.payload;
+            // It may wait for long, in more memory than it fills.
+            if payload.capacity() - payload.len() > payload.len() / 4 {
+                payload.shrink_to_fit();
+            }
+            self.push_long(kind, payload);
+        }
+        self.pushed
+    }
+
+    fn push_long(&mut self, kind: Kind, payload: Vec<u8>) {
+        self.pushed += LongMessage::size(payload.len());
+        self.end_tail();
+        self.queue().parts.push_back(Part::Long(LongMessage::new(kind, payload)));
     }
 
     /// A ping in line with the messages. Its payload has at most 125 bytes (more is cut off).
@@ -257,12 +282,12 @@ impl Outgoing {
     }
 
     #[inline]
-    fn push_frame(&mut self, opcode: Opcode, payload: &[u8], supply: &mut Supply) {
+    fn push_frame(&mut self, kind: impl Into<Kind>, payload: &[u8], supply: &mut Supply) {
         let size = frame::frame_size(payload.len());
         if self.tail.capacity() - self.tail.len() < size {
             self.make_room(size, supply);
         }
-        frame::append_frame(&mut self.tail, opcode, payload, supply.random.mask_key());
+        frame::append_frame(&mut self.tail, kind, payload, supply.random.mask_key());
         self.pushed += size as u64;
     }
 

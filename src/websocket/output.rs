@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 
-use super::frame::{self, EncodedHeader, Opcode};
+use super::frame::{self, EncodedHeader, Kind, Opcode};
 use super::mask;
 use super::supply::KEPT;
 use crate::foundation::Random;
@@ -264,7 +264,7 @@ impl Frames {
 pub struct LongMessage {
     payload: Vec<u8>,
     /// Of the next fragment: a continuation from the second on.
-    opcode: Opcode,
+    kind: Kind,
     /// The payload before this belongs to fragments that have left.
     start: usize,
     fragment: Option<Fragment>,
@@ -285,8 +285,8 @@ impl Fragment {
 
 impl LongMessage {
     /// A message none of which has left.
-    pub fn new(opcode: Opcode, payload: Vec<u8>) -> Self {
-        Self { payload, opcode, start: 0, fragment: None }
+    pub fn new(kind: Kind, payload: Vec<u8>) -> Self {
+        Self { payload, kind, start: 0, fragment: None }
     }
 
     /// How many bytes the frames of a message of `length` bytes have, headers included.
@@ -308,7 +308,7 @@ impl LongMessage {
         let is_last = end == self.payload.len();
         let payload = self.payload.get_mut(self.start..end).unwrap_or_default();
         mask::mask(payload, key, 0);
-        let header = EncodedHeader::new(is_last, self.opcode, payload.len(), key);
+        let header = EncodedHeader::new(is_last, self.kind, payload.len(), key);
         self.fragment = Some(Fragment { header, payload_len: payload.len(), written: 0 });
     }
 
@@ -323,7 +323,7 @@ impl LongMessage {
             return None;
         }
         self.start += self.fragment.take()?.payload_len;
-        self.opcode = Opcode::Continuation;
+        self.kind = Opcode::Continuation.into();
         Some(self)
     }
 

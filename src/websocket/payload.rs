@@ -15,6 +15,8 @@ const GROWTH: usize = 3;
 const SMALLEST_ROOM: usize = 64 * 1024;
 /// …and at most this.
 const LARGEST_ROOM: usize = 1024 * 1024;
+/// How much is inflated at a time.
+const LARGEST_INFLATED_ROOM: usize = 128 * 1024;
 
 /// The payload of a message so far, all of its frames joined. Of a text, every byte is checked when it arrives.
 ///
@@ -49,6 +51,44 @@ impl Payload {
         self.bytes.extend_from_slice(arrived);
         self.filled = self.bytes.len();
         self.check()
+    }
+
+    /// Appends what was inflated of a message that stays below `limit` bytes. How much will follow nobody knows: a message
+    /// that is inflated at once has memory of exactly its size, and a longer one at most twice its bytes.
+    pub fn append_inflated(&mut self, inflated: &[u8], limit: usize) -> Result<(), Malformed> {
+        let needed = inflated.len();
+        self.bytes.truncate(self.filled);
+        if self.bytes.capacity() - self.filled < needed {
+            let more = self.filled.min(limit.saturating_sub(self.filled)).max(needed);
+            if self.bytes.try_reserve_exact(more).is_err() {
+                self.bytes.reserve_exact(needed);
+            }
+        }
+        self.bytes.extend_from_slice(inflated);
+        self.filled = self.bytes.len();
+        self.check()
+    }
+
+    /// Room to inflate into, of a message that is longer than a chunk and stays below `limit` bytes: initialised, never empty
+    /// below the limit. [`arrived`](Self::arrived) tells of what was written.
+    pub fn inflated_room(&mut self, limit: usize) -> &mut [u8] {
+        let room = self.filled.min(LARGEST_INFLATED_ROOM).min(limit.saturating_sub(self.filled));
+        let end = self.filled + room;
+        if self.bytes.capacity() < end {
+            let more = self.filled.min(limit.saturating_sub(self.filled)).max(room);
+            self.bytes.truncate(self.filled);
+            if self.bytes.try_reserve_exact(more).is_err() {
+                self.bytes.reserve_exact(room);
+            }
+        }
+        // Zeroes are written once: what an earlier room offered and was not used is still there.
+        lengthen(&mut self.bytes, end);
+        self.bytes.get_mut(self.filled..end).unwrap_or_default()
+    }
+
+    /// What has arrived.
+    pub fn as_slice(&self) -> &[u8] {
+        self.bytes.get(..self.filled).unwrap_or_default()
     }
 
     /// Room to read the next bytes into: initialised, and no more than `rest`, what is missing of the frame.
@@ -87,6 +127,10 @@ impl Payload {
     /// The message, once all of it has arrived. A text must not stop in the middle of a character.
     pub fn finish(mut self) -> Result<Message, Malformed> {
         self.bytes.truncate(self.filled);
+        // Where the end was not known before it came, too much may have been reserved.
+        if self.bytes.capacity() - self.filled > self.filled / 4 {
+            self.bytes.shrink_to_fit();
+        }
         if !self.is_text {
             return Ok(Message::Data(self.bytes));
         }
@@ -136,12 +180,37 @@ impl Payload {
     }
 }
 
+impl fmt::Debug for Payload {
+    /// Shows nothing of what the message says.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Payload").field("len", &self.filled).field("is_text", &self.is_text).finish()
+    }
+}
+
+/// Makes `bytes` at least so long, with zeroes. They are copied: `resize` takes a step for each byte where nothing is optimised,
+/// and made tests ten times as long.
+pub fn lengthen(bytes: &mut Vec<u8>, length: usize) {
+    static ZEROES: [u8; 4096] = [0; 4096];
+    while let Some(missing @ 1..) = length.checked_sub(bytes.len()) {
+        bytes.extend_from_slice(ZEROES.get(..missing).unwrap_or(&ZEROES));
+    }
+}
+
 /// A message that has begun.
 pub struct Incomplete {
     /// What has arrived of it.
     pub payload: Payload,
     /// How many short frames it had.
     pub short_frames: u32,
+    /// It is compressed.
+    pub is_compressed: bool,
+}
+
+impl Incomplete {
+    /// A message of which nothing has arrived.
+    pub fn new(is_text: bool, is_compressed: bool) -> Self {
+        Self { payload: Payload::new(is_text), short_frames: 0, is_compressed }
+    }
 }
 
 /// A message that is being received, taken out of its [`Decoder`](super::Decoder) to be read into.
@@ -194,7 +263,7 @@ mod tests {
 
     /// Reads `bytes` as a message of one frame, `portion` bytes at a time, into memory as it is.
     fn read(bytes: &[u8], is_text: bool, portion: usize) -> Result<Message, Malformed> {
-        let message = Incomplete { payload: Payload::new(is_text), short_frames: 0 };
+        let message = Incomplete::new(is_text, false);
         let mut buffer = PayloadBuffer { message, is_last: true, rest: bytes.len() };
         let mut left = bytes;
         while !left.is_empty() {

@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use super::compressor::Compressed;
 use super::output::{CHUNK, Parts};
 use crate::foundation::Random;
 
@@ -15,12 +16,13 @@ pub struct Supply {
     pub random: Random,
     chunks: Vec<Vec<u8>>,
     parts: Option<Box<Parts>>,
+    compressed: Vec<u8>,
 }
 
 impl Supply {
     /// A supply that takes its bytes from `random` and has no memory yet.
     pub fn new(random: Random) -> Self {
-        Self { random, chunks: Vec::new(), parts: None }
+        Self { random, chunks: Vec::new(), parts: None, compressed: Vec::new() }
     }
 
     /// An empty buffer.
@@ -34,6 +36,20 @@ impl Supply {
         if self.chunks.len() < KEPT && chunk.capacity() <= CHUNK {
             chunk.clear();
             self.chunks.push(chunk);
+        }
+    }
+
+    /// Room for a message to be compressed into.
+    pub(super) fn compressed(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.compressed)
+    }
+
+    /// The memory of a compressed message that was framed, or that goes out otherwise.
+    pub fn keep_compressed(&mut self, compressed: Compressed) {
+        let mut memory = compressed.payload;
+        if memory.capacity() <= CHUNK {
+            memory.clear();
+            self.compressed = memory;
         }
     }
 

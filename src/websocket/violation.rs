@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use std::error::Error;
 use std::fmt;
 
+use super::utf8::Malformed;
 use crate::foundation::CloseCode;
 
-/// The peer broke RFC 6455 or passed a limit. The connection ends with it.
+/// The peer broke RFC 6455 or RFC 7692, or passed a limit. The connection ends with it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     kind: ViolationKind,
@@ -21,6 +22,8 @@ pub enum ViolationKind {
     Framing,
     /// A text, or the reason of a Close, that is not UTF-8 (§8.1): 1007.
     Text,
+    /// A message that cannot be decompressed (RFC 7692 §7.2.2): 1007.
+    Compression,
     /// A message that is too long, or in too many frames: 1009.
     TooLong,
 }
@@ -37,7 +40,30 @@ impl Violation {
     }
 
     #[cold]
-    pub(super) fn too_long(reason: String) -> Self {
+    pub(super) fn compression(reason: &'static str) -> Self {
+        Self { kind: ViolationKind::Compression, reason: Cow::Borrowed(reason) }
+    }
+
+    /// A message has at least `total` bytes, which is no less than `limit`.
+    #[cold]
+    pub(super) fn too_long(total: u64, limit: u64) -> Self {
+        let reason = format!("a message has at least {total} bytes, and must have less than {limit}");
+        Self { kind: ViolationKind::TooLong, reason: Cow::Owned(reason) }
+    }
+
+    /// A compressed message has at least `total` bytes, which is no less than it may have on its way to `limit`.
+    #[cold]
+    pub(super) fn too_long_compressed(total: u64, limit: u64) -> Self {
+        let reason = format!(
+            "a compressed message has at least {total} bytes, far more than the {limit} that it must stay below"
+        );
+        Self { kind: ViolationKind::TooLong, reason: Cow::Owned(reason) }
+    }
+
+    /// A message has more than `count` frames of less than `size` bytes.
+    #[cold]
+    pub(super) fn too_many_frames(count: u32, size: u64) -> Self {
+        let reason = format!("a message has more than {count} frames of less than {size} bytes");
         Self { kind: ViolationKind::TooLong, reason: Cow::Owned(reason) }
     }
 
@@ -50,7 +76,7 @@ impl Violation {
     pub fn close_code(&self) -> CloseCode {
         match self.kind {
             ViolationKind::Framing => CloseCode::PROTOCOL_ERROR,
-            ViolationKind::Text => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
+            ViolationKind::Text | ViolationKind::Compression => CloseCode::INVALID_FRAME_PAYLOAD_DATA,
             ViolationKind::TooLong => CloseCode::MESSAGE_TOO_BIG,
         }
     }
@@ -68,3 +94,11 @@ impl fmt::Display for Violation {
 }
 
 impl Error for Violation {}
+
+impl From<Malformed> for Violation {
+    /// Of a text message; what a Close says has a text of its own.
+    #[cold]
+    fn from(_: Malformed) -> Self {
+        Self::text("a text message is not UTF-8")
+    }
+}

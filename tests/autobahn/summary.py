@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""Judges the report of Autobahn|Testsuite's fuzzing server on one client: summary.py INDEX AGENT CASES
+"""Judges the reports of Autobahn|Testsuite's fuzzing servers on one client: summary.py AGENT CASES INDEX ...
 
-INDEX is the index.json that the server writes. Every case has to be OK or INFORMATIONAL, both in what it is about and
-in how the connection was closed; NON-STRICT is not enough. CASES is how many cases must have run. Prints what fails
-and the sums; exits with 1 where something fails, with 2 where there is nothing to judge.
+INDEX is the index.json that a server writes; several have shared the cases between them. Every case has to be OK or
+INFORMATIONAL, both in what it is about and in how the connection was closed; NON-STRICT is not enough. CASES is how many
+cases must have run. Prints what fails and the sums; exits with 1 where something fails, with 2 where there is nothing to
+judge.
 """
 import collections
 import json
@@ -18,16 +19,19 @@ def order(case):
 
 
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) < 4:
         print(__doc__, file=sys.stderr)
         return 2
-    _, path, agent, expected = sys.argv
-    try:
-        with open(path, encoding="utf-8") as file:
-            cases = json.load(file)[agent]
-    except (OSError, ValueError, KeyError) as error:
-        print(f"no report on {agent} in {path}: {error!r}", file=sys.stderr)
-        return 2
+    _, agent, expected, *paths = sys.argv
+    cases = {}
+    for path in paths:
+        try:
+            with open(path, encoding="utf-8") as file:
+                # A server that had no case knows nothing of the client.
+                cases.update(json.load(file).get(agent, {}))
+        except (OSError, ValueError) as error:
+            print(f"no report in {path}: {error!r}", file=sys.stderr)
+            return 2
 
     failed = 0
     verdicts = collections.Counter()

@@ -10,6 +10,9 @@
 //! - `SIMULATION_RUNS=n` makes so many runs.
 
 mod calls;
+mod compressed;
+mod deflate;
+mod inflate;
 mod model;
 mod moves;
 mod network;
@@ -22,7 +25,7 @@ mod wire;
 mod world;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
@@ -44,12 +47,25 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How many kinds of ends so many runs have at least: a simulation that only ever sees clean ends proves nothing.
 const KINDS: usize = 40;
 
-/// One run; how it ended, in words.
-fn run(seed: u64, trace: Trace) -> String {
+/// What happens to compressed messages in so many runs, each at least once.
+const SITUATIONS: [&str; 9] = [
+    "held",
+    "held under back-pressure",
+    "held, and a call comes between",
+    "held, and more arrives",
+    "held, and the stream has ended",
+    "compressed, and calls come between",
+    "compressed, and another waits",
+    "compressed, and refused: the queue is full",
+    "compressed, and refused: the task ends",
+];
+
+/// One run; how it ended, in words, and which of the situations there were.
+fn run(seed: u64, trace: Trace) -> (String, BTreeSet<&'static str>) {
     let mut world = World::new(seed, trace);
     world.run();
     world.check_end();
-    world.model.end_in_words()
+    (world.model.end_in_words(), world.situations)
 }
 
 /// A run that is written down; whether it passed, and what happened in it.
@@ -108,10 +124,16 @@ fn every_schedule_keeps_the_promises() {
     let watch = Watch::new();
     let runs = variable("SIMULATION_RUNS").unwrap_or(RUNS);
     let mut ends = BTreeMap::new();
+    let mut of_compression = BTreeMap::new();
     for seed in base..base + runs {
         watch.begins(seed);
         match panic::catch_unwind(|| run(seed, None)) {
-            Ok(end) => *ends.entry(end).or_insert(0) += 1,
+            Ok((end, situations)) => {
+                *ends.entry(end).or_insert(0) += 1;
+                for situation in situations {
+                    *of_compression.entry(situation).or_insert(0) += 1;
+                }
+            }
             Err(_) => {
                 let (_, lines) = traced(seed);
                 println!("{}", lines.join("\n"));
@@ -121,6 +143,11 @@ fn every_schedule_keeps_the_promises() {
     }
     for (end, count) in &ends {
         println!("{count:>6} {end}");
+    }
+    for situation in SITUATIONS {
+        let count = of_compression.get(situation).copied().unwrap_or(0);
+        println!("{count:>6} {situation}");
+        assert!(runs < RUNS || count > 0, "no run has: {situation}");
     }
     assert!(runs < RUNS || ends.len() >= KINDS, "fewer kinds of ends than there should be: {}", ends.len());
 }

@@ -3,6 +3,8 @@
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
 
+use urlsession::TransactionMetrics;
+
 use crate::calls::{Kind, Line, Sending};
 use crate::peer::{Fatal, Peer, Plain};
 use crate::plan::Plan;
@@ -10,6 +12,9 @@ use crate::wire::close_payload;
 
 /// How long the server has to close TCP after the end, and how long a connection that cannot be written is still read.
 const LINGER: u64 = 2_000;
+
+/// How late somebody looks at the clock.
+pub const TICK: u64 = 20;
 
 /// What the step was that an event came out of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,6 +76,8 @@ pub struct Model {
     pub now: u64,
     pub started: Option<u64>,
     pub opened: bool,
+    /// How many messages waited for that.
+    pub early: usize,
     pub suspended: bool,
     pub reading: bool,
     /// Reading was stopped at some time.
@@ -117,6 +124,8 @@ pub struct Model {
     pub is_out: bool,
     /// How the task may have ended since.
     pending: Vec<(Row, Cause)>,
+    /// What the end said of the way.
+    pub metrics: Option<TransactionMetrics>,
     /// When the server broke the protocol, and how that ends.
     pub fault: Option<(u64, Vec<Row>)>,
     /// Every message before the end has been told, and the end is being told.
@@ -437,8 +446,9 @@ impl Model {
         let started = self.started.unwrap_or(self.now);
         assert!(self.now - started < plan.resource_timeout, "timeout_interval_for_resource");
         assert!(self.opened || refused || self.quiet < plan.request_timeout, "timeout_interval_for_request");
-        // Where reading had stopped, because nobody takes what was read before, it is waited for once more.
-        let prolonged = if self.stopped { plan.close_timeout } else { 0 };
+        // Where reading had stopped, because nobody takes what was read before, it is waited for once more: from the moment
+        // at which somebody looked at the clock.
+        let prolonged = if self.stopped { plan.close_timeout + TICK } else { 0 };
         assert!(refused || self.broken_for < LINGER + prolonged, "a broken connection lives on");
         if let Some(closing) = &self.closing {
             assert!(self.now - closing.at < plan.close_timeout, "close_timeout");

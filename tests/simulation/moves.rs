@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use urlsession::CloseCode;
 use urlsession::internals::Output;
 
-use crate::calls::{Kind, Sending, message};
-use crate::model::{Cause, Closing, io_code};
+use crate::calls::{Handler, Kind, Sending, message};
+use crate::model::{Cause, Closing, TICK, io_code};
 use crate::network::End;
-use crate::peer::content;
+use crate::peer::{Plain, content};
 use crate::plan::{Connect, Last, LookUp, Receives, length};
 use crate::world::{World, not_found, note};
 
@@ -28,6 +28,8 @@ enum Move {
     PeerReads,
     PeerActs,
     Read,
+    ReadHeld,
+    Push,
     Work,
     ReadOn,
     EndIsTold,
@@ -54,6 +56,7 @@ impl World {
             && !self.mailbox.has_next()
             && !self.end_is_told
             && self.calls == 0
+            && self.pressed.is_none()
     }
 
     fn possible(&self) -> ([Move; 40], usize) {
@@ -76,11 +79,14 @@ impl World {
         add(self.network.down.is_moving() && self.network.down.at <= now, Move::Down, 2);
         add(self.peer_may_read(), Move::PeerReads, 2);
         add(self.peer.has_plans() && self.peer_at <= now, Move::PeerActs, 1);
-        add(readable && self.loader.wants_read(), Move::Read, 4);
+        let (wants_read, has_held) = (self.loader.wants_read(), self.loader.has_held());
+        add(readable && wants_read && !has_held, Move::Read, 4);
+        add(wants_read && has_held && self.connected, Move::ReadHeld, 3);
+        add(self.pressed.is_some(), Move::Push, 2);
         add(self.mailbox.has_next() && self.worker_at <= now, Move::Work, 3);
         add(self.read_on, Move::ReadOn, 1);
         add(self.end_is_told, Move::EndIsTold, 2);
-        add(self.calls > 0 && self.caller_at <= now, Move::Call, 1);
+        add(self.calls > 0 && self.caller_at <= now, Move::Call, if self.pressed.is_some() { 3 } else { 1 });
         (moves, count)
     }
 
@@ -109,6 +115,8 @@ impl World {
                 self.peer_wrote();
             }
             Move::Read => self.read(),
+            Move::ReadHeld => self.read_held(),
+            Move::Push => self.push_pressed(),
             Move::Work => {
                 self.run_callback();
                 self.worker_at = self.model.now + self.pause();
@@ -127,7 +135,7 @@ impl World {
                 self.caller_at = self.model.now + self.pause();
             }
             Move::Tick => {
-                let time = self.rng.below(20) as u64;
+                let time = self.rng.below(TICK as usize) as u64;
                 self.pass(time);
             }
         }
@@ -258,19 +266,19 @@ impl World {
         }
     }
 
-    fn read(&mut self) {
-        let ahead = self.model.read_ahead() + self.given_back + 33 * self.largest_input + 64;
-        if self.model.closing.is_none() {
-            assert!(self.model.unread <= ahead, "{} bytes are unread, {ahead} may be", self.model.unread);
-        }
-        let payload = self.loader.take_payload_buffer();
-        // What other threads call while this one is in the kernel.
-        while self.rng.one_in(16) {
+    /// What other threads call while this one is about to read.
+    pub fn others_call(&mut self, rarely: usize) {
+        while self.rng.one_in(rarely) {
             self.call();
         }
         if self.plan.caller.suspends && self.rng.one_in(8) {
             self.suspend_or_resume();
         }
+    }
+
+    fn read(&mut self) {
+        let payload = self.loader.take_payload_buffer();
+        self.others_call(16);
         let received = match payload {
             Some(mut payload) => {
                 let result = self.network.down.read(payload.space());
@@ -292,6 +300,7 @@ impl World {
                 })
             }
         };
+        self.check_read_ahead();
         self.read_to_end = matches!(&received, Err(error) if error.kind() != ErrorKind::WouldBlock);
         match received {
             Err(error) if error.kind() == ErrorKind::UnexpectedEof => {
@@ -397,7 +406,11 @@ impl World {
                 let large = self.rng.one_in(2000);
                 let limit = if self.plan.clean { self.plan.limit } else { 0 };
                 let most = if limit == 0 { usize::MAX } else { limit - 1 };
-                let length = length(limit, large, &mut self.rng).min(most);
+                let mut length = length(limit, large, &mut self.rng).min(most);
+                if let (Some(_), Some(queue)) = (&self.pressed, self.plan.maximum_send_queue) {
+                    // It fills the queue, and need not be compressed.
+                    length = length.max(queue / 2).min(self.plan.deflate.threshold.saturating_sub(1));
+                }
                 self.send(length);
             }
         }
@@ -406,6 +419,21 @@ impl World {
     pub fn send(&mut self, length: usize) {
         let text = self.rng.one_in(2);
         let plain = (text, content(text, length, &mut self.rng));
+        if self.loader.compresses(length) && (self.pressed.is_some() || self.rng.one_in(2)) {
+            self.to_press.push_back(plain);
+            return self.press();
+        }
+        self.send_plain(plain);
+    }
+
+    pub fn send_plain(&mut self, plain: Plain) {
+        let handler = self.sends(plain.clone());
+        self.step(Cause::Other, |loader, env| loader.send(env, message(plain), handler));
+    }
+
+    /// A message is about to be given to the loader; its handler.
+    pub fn sends(&mut self, plain: Plain) -> Handler<()> {
+        let length = plain.1.len();
         let refused = self.model.refusal(length, &self.plan);
         let index = self.model.send_line.call();
         note!(self, "send {index}: {length} bytes, refused: {refused:?}");
@@ -414,8 +442,8 @@ impl World {
             self.model.buffered += length;
             self.largest_message = self.largest_message.max(length);
         }
-        self.model.sends.push(Sending { message: plain.clone(), refused });
-        self.step(Cause::Other, |loader, env| loader.send(env, message(plain), handler));
+        self.model.sends.push(Sending { message: plain, refused });
+        handler
     }
 
     pub fn ping(&mut self) {

@@ -8,8 +8,9 @@ use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConnection;
 use sha1::{Digest, Sha1};
 
+use crate::deflate::{Codec, Deflate, Wire};
 use crate::network::End;
-use crate::plan::{Answer, Body, Finale, HangsUp, Manners, Op, Plan, Pongs, Wrong};
+use crate::plan::{Answer, Body, Finale, HangsUp, Manners, Op, Plan, Pongs, Press, Wrong};
 use crate::rng::Rng;
 use crate::tls;
 use crate::wire::{Reader, Seen, close_payload, frame};
@@ -39,6 +40,8 @@ pub struct Peer {
     finale: Option<Finale>,
     manners: Manners,
     offers: bool,
+    deflate: Deflate,
+    codec: Option<Codec>,
     rng: Rng,
     read: usize,
     /// Bytes for the network.
@@ -46,7 +49,11 @@ pub struct Peer {
     /// What stands behind them.
     pub ends: Option<End>,
     pub sent: Vec<Plain>,
+    /// How many bytes each of them was on the wire.
+    pub sent_bytes: Vec<usize>,
     pub seen: Vec<Plain>,
+    /// How each of them came.
+    pub wires: Vec<Wire>,
     pub pings_sent: Vec<Vec<u8>>,
     pub pongs_seen: Vec<Vec<u8>>,
     /// Pongs that nobody asked for were sent.
@@ -72,18 +79,22 @@ impl Peer {
     pub fn new(plan: &Plan, rng: &mut Rng) -> Self {
         Self {
             tls: plan.tls.map(|tls| Box::new(tls::server(tls))),
-            reader: Reader::default(),
+            reader: Reader::new(plan.deflate.other()),
             answer: plan.answer.clone(),
             script: plan.script.clone().into(),
             finale: Some(plan.finale.clone()),
             manners: plan.manners.clone(),
             offers: plan.offers(),
+            codec: plan.deflate.agreed().map(Codec::new),
+            deflate: plan.deflate.clone(),
             rng: rng.fork(),
             read: 0,
             out: Vec::new(),
             ends: None,
             sent: Vec::new(),
+            sent_bytes: Vec::new(),
             seen: Vec::new(),
+            wires: Vec::new(),
             pings_sent: Vec::new(),
             pongs_seen: Vec::new(),
             pongs_unasked: false,
@@ -149,9 +160,12 @@ impl Peer {
     /// The next thing of the script.
     pub fn act(&mut self) {
         match self.script.pop_front() {
-            Some(Op::Message { text, length, fragments, pings }) => {
-                let payload = content(text, length, &mut self.rng);
-                self.message((text, payload), fragments, pings);
+            Some(Op::Message { text, length, fragments, pings, press }) => {
+                let payload = match press {
+                    Press::Dull => dull(length, &mut self.rng),
+                    _ => content(text, length, &mut self.rng),
+                };
+                self.message((text, payload), fragments, pings, press);
             }
             Some(Op::Ping(length)) => self.ping(length),
             Some(Op::Pong(payload)) => {
@@ -227,11 +241,13 @@ impl Peer {
         while let Some(seen) = self.reader.next() {
             match seen {
                 Seen::Request(head) => self.reply(&head),
-                Seen::Message(text, payload) => {
+                Seen::Message(text, payload, wire) => {
                     if self.manners.echoes && self.can_talk() {
-                        self.message((text, payload.clone()), 1, false);
+                        let press = if wire.compressed { Press::Yes } else { Press::No };
+                        self.message((text, payload.clone()), 1, false, press);
                     }
                     self.seen.push((text, payload));
+                    self.wires.push(wire);
                 }
                 Seen::Ping(payload) => {
                     self.pings_seen += 1;
@@ -270,16 +286,20 @@ impl Peer {
         self.is_open && !self.gave_up
     }
 
-    fn message(&mut self, message: Plain, fragments: usize, pings: bool) {
-        let (text, payload) = &message;
+    fn message(&mut self, message: Plain, fragments: usize, pings: bool, press: Press) {
+        let text = message.0;
+        let (payload, mark) = match &mut self.codec {
+            Some(codec) if press != Press::No => (codec.compress(&message.1, press == Press::Finally), 0x40),
+            _ => (message.1.clone(), 0),
+        };
         let mut cuts: Vec<usize> = (1..fragments).map(|_| self.rng.below(payload.len() + 1)).collect();
         cuts.sort_unstable();
         cuts.push(payload.len());
         let mut start = 0;
         for (index, cut) in cuts.iter().copied().enumerate() {
             let opcode = match (index, text) {
-                (0, true) => 1,
-                (0, false) => 2,
+                (0, true) => 1 | mark,
+                (0, false) => 2 | mark,
                 _ => 0,
             };
             let fin = if index + 1 == cuts.len() { 0x80 } else { 0 };
@@ -291,6 +311,7 @@ impl Peer {
             }
         }
         self.sent.push(message);
+        self.sent_bytes.push(payload.len());
     }
 
     fn ping(&mut self, length: usize) {
@@ -301,7 +322,7 @@ impl Peer {
     }
 
     fn reply(&mut self, request: &str) {
-        check_request(request, self.offers);
+        check_request(request, self.offers, &self.deflate);
         let key = field(request, "Sec-WebSocket-Key").expect("a key");
         let informational = match &self.answer {
             Answer::Accept { informational, .. } | Answer::Refuse { informational, .. } => *informational,
@@ -314,9 +335,8 @@ impl Peer {
             Answer::Accept { protocol, .. } => {
                 let protocol = protocol.map_or_else(String::new, |name| format!("Sec-WebSocket-Protocol: {name}\r\n"));
                 self.is_open = true;
-                self.send(
-                    accepted(&accept(key), "Upgrade: websocket\r\nConnection: Upgrade\r\n", &protocol).as_bytes(),
-                );
+                let more = protocol + &self.deflate.line();
+                self.send(accepted(&accept(key), "Upgrade: websocket\r\nConnection: Upgrade\r\n", &more).as_bytes());
             }
             Answer::Refuse { status, body, .. } => self.refuse(status, body),
             Answer::Wrong(wrong) => {
@@ -329,6 +349,9 @@ impl Peer {
                     Wrong::Version => accepted(&accept, good, "").replace("HTTP/1.1", "HTTP/1.0"),
                     Wrong::Protocol => accepted(&accept, good, "Sec-WebSocket-Protocol: other\r\n"),
                     Wrong::Extension => accepted(&accept, good, "Sec-WebSocket-Extensions: x-zip\r\n"),
+                    Wrong::Deflate(answer) => {
+                        accepted(&accept, good, &format!("Sec-WebSocket-Extensions: {answer}\r\n"))
+                    }
                 };
                 self.fatal = Some(Fatal::Refusal(101, Vec::new()));
                 self.refusal_at = Some(self.written + head.len());
@@ -423,7 +446,7 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// RFC 6455 §4.1.
-fn check_request(request: &str, offers: bool) {
+fn check_request(request: &str, offers: bool, deflate: &Deflate) {
     assert!(request.starts_with("GET /chat?x=1 HTTP/1.1\r\n"), "{request}");
     assert!(field(request, "Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")), "{request}");
     assert!(field(request, "Connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")), "{request}");
@@ -431,7 +454,13 @@ fn check_request(request: &str, offers: bool) {
     let key = field(request, "Sec-WebSocket-Key").expect("a key");
     assert_eq!(STANDARD.decode(key).expect("a key in base64").len(), 16);
     assert_eq!(field(request, "Sec-WebSocket-Protocol"), offers.then_some("chat, other"));
+    assert_eq!(field(request, "Sec-WebSocket-Extensions"), deflate.offer().as_deref());
     assert_eq!(field(request, "X-Common"), Some("yes"));
+}
+
+/// The payload of a message that says the same again and again.
+fn dull(length: usize, rng: &mut Rng) -> Vec<u8> {
+    vec![b'a' + rng.below(20) as u8; length]
 }
 
 /// The payload of a message. Text has characters of every length, so that cuts fall inside them.

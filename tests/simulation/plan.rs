@@ -2,6 +2,7 @@
 
 use std::io::ErrorKind;
 
+use crate::deflate::{self, Deflate};
 use crate::network::{End, Fault};
 use crate::rng::Rng;
 use crate::wire::{close_payload, frame};
@@ -26,6 +27,7 @@ pub struct Plan {
     pub ping_interval: Option<u64>,
     pub maximum_send_queue: Option<usize>,
     pub limit: usize,
+    pub deflate: Deflate,
     pub answer: Answer,
     pub script: Vec<Op>,
     pub finale: Finale,
@@ -102,6 +104,8 @@ pub enum Wrong {
     Version,
     Protocol,
     Extension,
+    /// This, in answer to the offer of compression.
+    Deflate(&'static str),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,9 +120,20 @@ pub enum Body {
 /// What the server does on the open socket.
 #[derive(Clone, Debug)]
 pub enum Op {
-    Message { text: bool, length: usize, fragments: usize, pings: bool },
+    Message { text: bool, length: usize, fragments: usize, pings: bool, press: Press },
     Ping(usize),
     Pong(Vec<u8>),
+}
+
+/// How the server compresses a message, where that was agreed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Press {
+    No,
+    Yes,
+    /// With a final block at its end.
+    Finally,
+    /// It says the same again and again, so that next to nothing is left of it.
+    Dull,
 }
 
 /// How the server ends it.
@@ -204,7 +219,14 @@ pub enum Last {
 impl Plan {
     pub fn new(rng: &mut Rng) -> Self {
         let clean = rng.one_in(4);
-        let limit = rng.pick(&[1, 70, 130, 130, 1000, 1000, 4096, 4096, 70_000, 1 << 20, 1 << 20, 0]);
+        let mut deflate = Deflate::new(rng);
+        // Much comes out of little: more than is read ahead.
+        let is_dull = deflate.agreed().is_some() && rng.one_in(16);
+        let limits: &[usize] = match is_dull {
+            true => &[4096, 70_000, 70_000, 1 << 20, 0],
+            false => &[1, 70, 130, 130, 1000, 1000, 4096, 4096, 70_000, 1 << 20, 1 << 20, 0],
+        };
+        let limit = rng.pick(limits);
         let rare = |rng: &mut Rng, of: usize| !clean && rng.one_in(of);
         let large = rng.one_in(250);
         let long_pauses = !clean && rng.one_in(3);
@@ -215,9 +237,12 @@ impl Plan {
             let length = if limit == 0 { 100 } else { limit.saturating_sub(1).min(200) };
             script.extend((0..rng.within(20, 100)).map(|_| Op::message(length, rng)));
         }
+        if is_dull {
+            script.extend((0..rng.within(2, 25)).map(|_| Op::dull(limit, clean, rng)));
+        }
         // A clean run ends with the server's Close, or with a `cancel_with` that the server answers.
         let clean_cancel = clean && rng.one_in(5);
-        let finale = if clean_cancel { Finale::Nothing } else { Finale::new(clean, rng) };
+        let finale = if clean_cancel { Finale::Nothing } else { Finale::new(clean, &deflate, rng) };
         let resource_timeout = if clean { 7 * 24 * 3_600_000 } else { rng.pick(&[3_000, 100_000, 100_000, 1_000_000]) };
         // Pings without a pause in between: not for long.
         let intervals: &[u64] = match resource_timeout {
@@ -225,6 +250,13 @@ impl Plan {
             1_000_000 => &[10_000, 30_000],
             _ => &[400, 3_000, 30_000],
         };
+        let maximum_send_queue = if rare(rng, 5) { Some(rng.pick(&[0, 100, 300, 300, 1000])) } else { None };
+        if let Some(queue) = maximum_send_queue
+            && !rng.one_in(3)
+        {
+            // Short messages fill the queue while a long one is compressed.
+            deflate.threshold = queue / 3;
+        }
         let clean_end = clean && matches!(finale, Finale::Close { .. });
         Self {
             clean,
@@ -242,8 +274,9 @@ impl Plan {
             close_timeout: if clean { 30_000 } else { rng.pick(&[300, 2_500, 10_000]) },
             pong_timeout: if clean { 20_000 } else { rng.pick(&[300, 300, 5_000, 20_000]) },
             ping_interval: if rng.one_in(3) { Some(rng.pick(intervals)) } else { None },
-            maximum_send_queue: if rare(rng, 5) { Some(rng.pick(&[0, 100, 1000])) } else { None },
+            maximum_send_queue,
             limit,
+            deflate,
             answer: Answer::new(clean, rng),
             script,
             finale,
@@ -351,7 +384,20 @@ impl Op {
 
     fn message(length: usize, rng: &mut Rng) -> Self {
         let fragments = if rng.one_in(4) { rng.within(1, 6) } else { 1 };
-        Self::Message { text: rng.one_in(2), length, fragments, pings: rng.one_in(3) }
+        let press = rng.pick(&[Press::No, Press::No, Press::Yes, Press::Yes, Press::Yes, Press::Finally, Press::Dull]);
+        Self::Message { text: rng.one_in(2), length, fragments, pings: rng.one_in(3), press }
+    }
+
+    /// What is a few bytes on the wire; now and then too much.
+    fn dull(limit: usize, clean: bool, rng: &mut Rng) -> Self {
+        let most = match limit {
+            0 => 300_000,
+            _ if !clean && rng.one_in(60) => limit * 3,
+            _ => limit - 1,
+        };
+        let length = rng.pick(&[1000, 20_000, 60_000, 65_535, 65_536, 69_990, 300_000, usize::MAX]).min(most);
+        let fragments = if rng.one_in(8) { 3 } else { 1 };
+        Self::Message { text: rng.one_in(2), length, fragments, pings: rng.one_in(3), press: Press::Dull }
     }
 }
 
@@ -373,6 +419,7 @@ impl Answer {
                 };
                 Self::Refuse { status: rng.pick(&[200, 302, 401, 404, 503]), body, informational }
             }
+            3 if rng.one_in(3) => Self::Wrong(Wrong::Deflate(rng.pick(&deflate::WRONG))),
             3 => Self::Wrong(rng.pick(&[
                 Wrong::Accept,
                 Wrong::NoUpgrade,
@@ -391,7 +438,7 @@ impl Answer {
 }
 
 impl Finale {
-    fn new(clean: bool, rng: &mut Rng) -> Self {
+    fn new(clean: bool, deflate: &Deflate, rng: &mut Rng) -> Self {
         if clean || rng.one_in(2) {
             if rng.one_in(4) {
                 return Self::Close { code: None, reason: Vec::new() };
@@ -406,7 +453,10 @@ impl Finale {
             2 => Self::Notify,
             3 => Self::BadRecord,
             4..7 => {
-                let (bytes, code) = violation(rng);
+                let (bytes, code) = match rng.one_in(2) {
+                    true => deflate::violation(deflate.agreed(), rng),
+                    false => violation(rng),
+                };
                 Self::Violation(bytes, code)
             }
             _ => Self::Nothing,
@@ -417,8 +467,7 @@ impl Finale {
 /// Something that RFC 6455 forbids a server, and the code of the Close that answers it.
 fn violation(rng: &mut Rng) -> (Vec<u8>, u16) {
     let half_text = [frame(0x01, "é".as_bytes().get(..1).unwrap_or_default()), frame(0x80, b"x")].concat();
-    let all: [(Vec<u8>, u16); 16] = [
-        (frame(0xc1, b"x"), 1002),
+    let all: [(Vec<u8>, u16); 15] = [
         (frame(0xa2, b""), 1002),
         (frame(0x83, b""), 1002),
         (frame(0x8b, b""), 1002),

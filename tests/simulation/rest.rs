@@ -56,6 +56,8 @@ impl World {
     pub fn check_end(&mut self) {
         assert!(self.model.told.complete && self.model.nothing_waits());
         self.check_sent();
+        self.check_wires();
+        self.check_counts();
         self.check_close();
         self.check_clean();
         self.check_silence();

@@ -1,5 +1,7 @@
 //! Frames as they are on the wire, written here once more from RFC 6455 §5.2 and not with the crate's own code.
 
+use crate::deflate::Wire;
+
 /// A frame of a server.
 pub fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mut bytes = header(first, payload.len());
@@ -34,22 +36,32 @@ pub fn close_payload(code: Option<u16>, reason: &[u8]) -> Vec<u8> {
 pub enum Seen {
     /// The head of the request, with its empty line.
     Request(String),
-    Message(bool, Vec<u8>),
+    Message(bool, Vec<u8>, Wire),
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Close(Vec<u8>),
 }
+
+/// What decompresses messages.
+pub type Inflate = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 
 /// Reads what a client sends, and panics at the first byte that RFC 6455 does not allow it to send.
 #[derive(Default)]
 pub struct Reader {
     bytes: Vec<u8>,
     has_request: bool,
-    message: Option<(bool, Vec<u8>)>,
+    /// Whether it is text, whether it is compressed, and its frames so far.
+    message: Option<(bool, bool, Vec<u8>)>,
     closed: bool,
+    /// There is none where nothing may come compressed.
+    inflate: Option<Inflate>,
 }
 
 impl Reader {
+    pub fn new(inflate: Option<Inflate>) -> Self {
+        Self { inflate, ..Self::default() }
+    }
+
     pub fn push(&mut self, bytes: &[u8]) {
         assert!(!self.closed || bytes.is_empty(), "the client sends {} bytes behind its Close (§5.5.1)", bytes.len());
         self.bytes.extend_from_slice(bytes);
@@ -68,12 +80,12 @@ impl Reader {
             let is_last = first & 0x80 != 0;
             match first & 0x0f {
                 0 => {
-                    let (_, message) = self.message.as_mut().expect("a continuation of something (§5.4)");
+                    let (_, _, message) = self.message.as_mut().expect("a continuation of something (§5.4)");
                     message.extend_from_slice(&payload);
                 }
                 opcode @ (1 | 2) => {
                     assert!(self.message.is_none(), "a message inside another one (§5.4)");
-                    self.message = Some((opcode == 1, payload));
+                    self.message = Some((opcode == 1, first & 0x40 != 0, payload));
                 }
                 8 => {
                     assert!(payload.len() != 1, "a Close with half a code (§5.5.1)");
@@ -87,7 +99,13 @@ impl Reader {
                 opcode => panic!("the client sent the opcode {opcode}"),
             }
             if is_last && first & 0x08 == 0 {
-                return self.message.take().map(|(text, payload)| Seen::Message(text, payload));
+                let (text, compressed, payload) = self.message.take()?;
+                let wire = Wire { compressed, bytes: payload.len() };
+                let payload = match &mut self.inflate {
+                    Some(inflate) if compressed => inflate(&payload),
+                    _ => payload,
+                };
+                return Some(Seen::Message(text, payload, wire));
             }
         }
     }
@@ -99,7 +117,9 @@ impl Reader {
 
     fn frame(&mut self) -> Option<(u8, Vec<u8>)> {
         let [first, second, extended @ ..] = self.bytes.as_slice() else { return None };
-        assert!(first & 0x70 == 0, "a reserved bit is set (§5.2)");
+        let may_be_compressed = self.inflate.is_some() && matches!(first & 0x0f, 1 | 2);
+        let reserved = if may_be_compressed { 0x30 } else { 0x70 };
+        assert!(first & reserved == 0, "a reserved bit is set (§5.2; RFC 7692 §6)");
         assert!(second & 0x80 != 0, "a client masks every frame (§5.1)");
         let (length, header) = match second & 0x7f {
             126 => (usize::from(u16::from_be_bytes(*extended.first_chunk()?)), 4),

@@ -6,7 +6,7 @@
 //! call while it does.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
@@ -18,6 +18,8 @@ use urlsession::internals::{
 use urlsession::{SessionConfiguration, Url, UrlError, UrlRequest, WebSocketOptions};
 
 use crate::calls::{Handlers, Kind, Outcome, message, plain};
+use crate::compressed::Pressed;
+use crate::deflate::Wire;
 use crate::model::{Cause, Model, Row, same};
 use crate::network::Network;
 use crate::peer::{Peer, Plain};
@@ -48,7 +50,7 @@ pub struct World {
     pub trace: Trace,
     pub loader: Loader,
     pub mailbox: Mailbox,
-    supply: Supply,
+    pub supply: Supply,
     spare: Spare,
     pub network: Network,
     pub peer: Peer,
@@ -91,6 +93,11 @@ pub struct World {
     /// Bytes of messages that were given back.
     pub given_back: usize,
     pub largest_message: usize,
+    /// A message that is compressed, away from the loader; others wait until that is done.
+    pub pressed: Option<Pressed>,
+    pub to_press: VecDeque<Plain>,
+    /// What happened to compressed messages.
+    pub situations: BTreeSet<&'static str>,
     /// The last error that there was.
     pub error: Option<UrlError>,
     /// The step that is made.
@@ -102,6 +109,7 @@ pub struct World {
 pub struct Tap {
     reader: Reader,
     pub messages: Vec<Plain>,
+    pub wires: Vec<Wire>,
     pub pongs: Vec<Vec<u8>>,
     pub close: Option<Vec<u8>>,
 }
@@ -111,7 +119,10 @@ impl Tap {
         self.reader.push(bytes);
         while let Some(seen) = self.reader.next() {
             match seen {
-                Seen::Message(text, payload) => self.messages.push((text, payload)),
+                Seen::Message(text, payload, wire) => {
+                    self.messages.push((text, payload));
+                    self.wires.push(wire);
+                }
                 Seen::Pong(payload) => self.pongs.push(payload),
                 Seen::Close(payload) => self.close = Some(payload),
                 Seen::Ping(_) | Seen::Request(_) => {}
@@ -132,6 +143,7 @@ impl World {
         let mut mailbox = Mailbox::default();
         // The session gives a mailbox its limit with the loader's.
         mailbox.set_maximum_message_size(plan.limit);
+        let tap = Tap { reader: Reader::new(plan.deflate.strict()), ..Tap::default() };
         let mut world = Self {
             peer: Peer::new(&plan, &mut rng),
             model: Model::new(&plan),
@@ -145,7 +157,7 @@ impl World {
             spare: Spare::default(),
             network,
             handlers: Handlers::default(),
-            tap: Tap::default(),
+            tap,
             connected: false,
             read_to_end: false,
             hung_up: false,
@@ -166,6 +178,9 @@ impl World {
             largest_input: 0,
             given_back: 0,
             largest_message: 0,
+            pressed: None,
+            to_press: VecDeque::new(),
+            situations: BTreeSet::new(),
             error: None,
             cause: Cause::Other,
         };
@@ -221,6 +236,7 @@ impl World {
             assert!(still, "a suspended task moves");
         }
         self.check_mailbox();
+        self.check_held();
         result
     }
 
@@ -233,6 +249,7 @@ impl World {
             Event::Open { .. } => {
                 assert!(self.peer.is_open && !self.model.opened && self.model.ended.is_none());
                 self.model.opened = true;
+                self.model.early = self.model.sends.iter().filter(|send| send.refused.is_none()).count();
             }
             Event::Message(message) => self.model.message(&plain(message.clone()), &self.peer),
             Event::Messages(messages) => {
@@ -270,7 +287,9 @@ impl World {
                 }
                 let metrics = end.metrics.as_ref().expect("metrics");
                 let transactions = usize::from(self.model.started.is_some());
-                assert_eq!(metrics.metrics().transaction_metrics.len(), transactions);
+                let transaction_metrics = metrics.metrics().transaction_metrics;
+                assert_eq!(transaction_metrics.len(), transactions);
+                self.model.metrics = transaction_metrics.into_iter().next();
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.end(row, cause, &self.peer, &self.plan, seen);
             }
@@ -542,6 +561,13 @@ fn settings(plan: &Plan) -> Settings {
     options.pong_timeout = Duration::from_millis(plan.pong_timeout);
     options.ping_interval = plan.ping_interval.map(Duration::from_millis);
     options.maximum_send_queue = plan.maximum_send_queue;
+    let deflate = &plan.deflate;
+    options.permessage_deflate = deflate.offers;
+    options.compression_threshold = deflate.threshold;
+    options.client_no_context_takeover = deflate.client.forgets;
+    options.server_no_context_takeover = deflate.server.forgets;
+    options.client_max_window_bits = deflate.client.bits.unwrap_or(15);
+    options.server_max_window_bits = deflate.server.bits.unwrap_or(15);
     let mut configuration = SessionConfiguration::default();
     configuration.timeout_interval_for_request = Duration::from_millis(plan.request_timeout);
     configuration.timeout_interval_for_resource = Duration::from_millis(plan.resource_timeout);

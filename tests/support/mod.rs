@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod deflate;
 pub mod echo;
 pub mod flood;
 pub mod hooks;
@@ -111,6 +112,36 @@ impl Frame {
     pub fn is_final(&self) -> bool {
         self.first & 0x80 != 0
     }
+
+    /// The next frame of a stream.
+    pub fn read(stream: &mut impl Read) -> io::Result<Self> {
+        let mut head = [0; 2];
+        stream.read_exact(&mut head)?;
+        let masked = head[1] & 0x80 != 0;
+        let length = match head[1] & 0x7f {
+            126 => {
+                let mut bytes = [0; 2];
+                stream.read_exact(&mut bytes)?;
+                u64::from(u16::from_be_bytes(bytes))
+            }
+            127 => {
+                let mut bytes = [0; 8];
+                stream.read_exact(&mut bytes)?;
+                u64::from_be_bytes(bytes)
+            }
+            length => u64::from(length),
+        };
+        let mut key = [0; 4];
+        if masked {
+            stream.read_exact(&mut key)?;
+        }
+        let mut payload = vec![0; usize::try_from(length).unwrap()];
+        stream.read_exact(&mut payload)?;
+        for (index, byte) in payload.iter_mut().enumerate() {
+            *byte ^= key[index % 4];
+        }
+        Ok(Self { first: head[0], masked, payload })
+    }
 }
 
 /// The server's side of one connection.
@@ -185,32 +216,7 @@ impl Peer {
 
     /// The next frame of the client, or the error of the connection.
     pub fn try_read_frame(&mut self) -> io::Result<Frame> {
-        let mut head = [0; 2];
-        self.stream.read_exact(&mut head)?;
-        let masked = head[1] & 0x80 != 0;
-        let length = match head[1] & 0x7f {
-            126 => {
-                let mut bytes = [0; 2];
-                self.stream.read_exact(&mut bytes)?;
-                u64::from(u16::from_be_bytes(bytes))
-            }
-            127 => {
-                let mut bytes = [0; 8];
-                self.stream.read_exact(&mut bytes)?;
-                u64::from_be_bytes(bytes)
-            }
-            length => u64::from(length),
-        };
-        let mut key = [0; 4];
-        if masked {
-            self.stream.read_exact(&mut key)?;
-        }
-        let mut payload = vec![0; usize::try_from(length).unwrap()];
-        self.stream.read_exact(&mut payload)?;
-        for (index, byte) in payload.iter_mut().enumerate() {
-            *byte ^= key[index % 4];
-        }
-        Ok(Frame { first: head[0], masked, payload })
+        Frame::read(&mut self.stream)
     }
 
     pub fn read_frame(&mut self) -> Frame {
