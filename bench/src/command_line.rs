@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::clients::Client;
 use crate::comparison::{self, Options};
 use crate::job::Job;
-use crate::workload::Workload;
+use crate::workload::{Compression, Workload};
 use crate::{fail, files, server};
 
 const USAGE: &str = "\
@@ -45,7 +45,14 @@ fn run_client(client: &str, workload: &str, url: &str, count: Option<&str>) {
     let port = port.unwrap_or_else(|| fail(format_args!("{url} has no port")));
     let count = count
         .map_or(workload.count, |count| count.parse().unwrap_or_else(|error| fail(format_args!("{count}: {error}"))));
-    let report = (client.run)(&Job::new(workload, port, count));
+    if !client.can_do(workload) {
+        fail(format_args!("{} cannot do {}", client.name, workload.name));
+    }
+    let job = Job::new(workload, port, count);
+    let mut report = (client.run)(&job);
+    if workload.compression != Compression::Off {
+        report.wire = Some(job.wire().unwrap_or_else(|error| fail(error)));
+    }
     match serde_json::to_string(&report) {
         Ok(line) => println!("{line}"),
         Err(error) => fail(error),

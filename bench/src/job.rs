@@ -1,9 +1,10 @@
 //! What a client process is asked to do.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io::{self, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
 use crate::tls::HOSTS;
-use crate::workload::{Security, Shape, Workload};
+use crate::workload::{Compression, Security, Shape, Workload};
 
 /// A workload against a server.
 #[derive(Clone, Debug)]
@@ -57,14 +58,30 @@ impl Job {
 
     /// The path and the query, which tell the server what to do.
     pub fn target(&self) -> String {
+        let compression = match self.workload.compression {
+            Compression::Off => String::new(),
+            compression => format!("&compression={}", compression.name()),
+        };
         match self.workload.shape {
             Shape::Echo { .. } | Shape::Pipe { .. } | Shape::Many { .. } => "/echo".to_owned(),
             Shape::Flood { size, kind } => {
-                format!("/flood?count={}&size={size}&kind={}", self.warm + self.count, kind.name())
+                format!("/flood?count={}&size={size}&kind={}{compression}", self.warm + self.count, kind.name())
             }
-            Shape::Sink { .. } => format!("/sink?count={}", self.warm + self.count),
+            Shape::Sink { .. } => format!("/sink?count={}{compression}", self.warm + self.count),
             Shape::Backlog { .. } => format!("/sink?count={}&hold=4000", self.count),
             Shape::Idle { .. } | Shape::Connect => "/idle".to_owned(),
         }
+    }
+
+    /// Bytes of frames for a byte of messages, by the server, when a flood or a sink is over.
+    pub fn wire(&self) -> io::Result<f64> {
+        let mut socket = TcpStream::connect(self.address(0))?;
+        socket.write_all(b"GET /traffic HTTP/1.1\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let traffic = answer.split("\r\n\r\n").nth(1).and_then(|body| body.parse::<u64>().ok());
+        let traffic = traffic.ok_or_else(|| io::Error::other("the server does not tell"))?;
+        let messages = (self.warm + self.count) * self.workload.size() as u64;
+        Ok(traffic as f64 / messages as f64)
     }
 }

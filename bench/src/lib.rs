@@ -8,6 +8,7 @@ pub mod command_line;
 pub mod comparison;
 pub mod files;
 pub mod job;
+pub mod json;
 pub mod meter;
 pub mod payload;
 pub mod process;

@@ -30,6 +30,8 @@ pub struct Report {
     pub p99_ns: Option<u64>,
     /// Resident bytes that came with the measured phase.
     pub resident: Option<i64>,
+    /// Bytes of frames for a byte of messages, where those are compressed.
+    pub wire: Option<f64>,
 }
 
 /// The beginning of a phase.

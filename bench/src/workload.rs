@@ -9,6 +9,8 @@ pub enum Kind {
     Utf,
     /// Data.
     Binary,
+    /// Text: records of JSON, which differ from message to message.
+    Json,
 }
 
 impl Kind {
@@ -18,12 +20,13 @@ impl Kind {
             Self::Text => "text",
             Self::Utf => "utf",
             Self::Binary => "binary",
+            Self::Json => "json",
         }
     }
 
     /// The kind of that name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Text, Self::Utf, Self::Binary].into_iter().find(|kind| kind.name() == name)
+        [Self::Text, Self::Utf, Self::Binary, Self::Json].into_iter().find(|kind| kind.name() == name)
     }
 
     /// The opcode of its frames.
@@ -42,7 +45,7 @@ pub enum Shape {
     /// Receives.
     Flood { size: usize, kind: Kind },
     /// Sends, and flushes after each `batch`. Where a client's sends are asynchronous, `window` may be on their way.
-    Sink { size: usize, window: u64, batch: u64 },
+    Sink { size: usize, kind: Kind, window: u64, batch: u64 },
     /// One message there and back on each of many connections at a time.
     Many { size: usize, connections: usize },
     /// Open connections on which nothing happens. Where a client's openings are asynchronous, `wave` are on their way.
@@ -62,6 +65,36 @@ pub enum Security {
     Tls,
     /// `wss` whose every handshake is a full one
     TlsFull,
+}
+
+/// How messages are compressed (permessage-deflate, RFC 7692).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Compression {
+    /// Not at all.
+    Off,
+    /// A message may refer to the ones before it.
+    Takeover,
+    /// The same, and peers compress as hard as this crate does: at its level.
+    Level,
+    /// Each message begins anew: no context takeover.
+    Anew,
+}
+
+impl Compression {
+    /// As in the path of a request.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Takeover => "takeover",
+            Self::Level => "level",
+            Self::Anew => "anew",
+        }
+    }
+
+    /// The compression of that name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Off, Self::Takeover, Self::Level, Self::Anew].into_iter().find(|compression| compression.name() == name)
+    }
 }
 
 /// What the figures of a workload are.
@@ -86,6 +119,8 @@ pub struct Workload {
     pub shape: Shape,
     /// How its connections are secured.
     pub security: Security,
+    /// How its messages are compressed.
+    pub compression: Compression,
     /// Messages (or connections) in a run.
     pub count: u64,
     /// What is reported.
@@ -146,6 +181,41 @@ const RTT: Shape = Shape::Echo { size: 32, kind: Kind::Text };
 const FLOOD: Shape = Shape::Flood { size: 128, kind: Kind::Text };
 const FLOOD_16K: Shape = Shape::Flood { size: 16 * KIB, kind: Kind::Binary };
 
+/// JSON received, compressed.
+const fn flood_deflate(
+    name: &'static str,
+    about: &'static str,
+    size: usize,
+    compression: Compression,
+    count: u64,
+) -> Workload {
+    deflate(name, about, Shape::Flood { size, kind: Kind::Json }, compression, count)
+}
+
+/// JSON sent, compressed.
+const fn sink_deflate(
+    name: &'static str,
+    about: &'static str,
+    size: usize,
+    compression: Compression,
+    count: u64,
+) -> Workload {
+    // Writing is little of the cost, whatever the size.
+    let batch = if size < 128 * KIB { (128 * KIB / size) as u64 } else { 1 };
+    let window = 4 * batch;
+    deflate(name, about, Shape::Sink { size, kind: Kind::Json, window, batch }, compression, count)
+}
+
+const fn deflate(
+    name: &'static str,
+    about: &'static str,
+    shape: Shape,
+    compression: Compression,
+    count: u64,
+) -> Workload {
+    Workload { name, about, shape, security: Security::Plain, compression, count, unit: Unit::CpuMicroseconds }
+}
+
 /// All workloads, in the order of the results.
 pub const WORKLOADS: &[Workload] = &[
     Workload {
@@ -153,6 +223,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "ping-pong of 32 B of text",
         shape: RTT,
         security: Security::Plain,
+        compression: Compression::Off,
         count: 30_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -161,6 +232,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "echo of 64 B of text, 256 on the way, sent in batches of 128",
         shape: Shape::Pipe { size: 64, window: 256, batch: 128 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 1_000_000,
         unit: Unit::CpuNanoseconds,
     },
@@ -169,6 +241,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "the same, each sent by itself when one has come back",
         shape: Shape::Pipe { size: 64, window: 256, batch: 1 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 200_000,
         unit: Unit::CpuNanoseconds,
     },
@@ -177,6 +250,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "text of 128 B received",
         shape: FLOOD,
         security: Security::Plain,
+        compression: Compression::Off,
         count: 2_000_000,
         unit: Unit::CpuNanoseconds,
     },
@@ -185,6 +259,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "data of 16 KiB received",
         shape: FLOOD_16K,
         security: Security::Plain,
+        compression: Compression::Off,
         count: 200_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -193,6 +268,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "ASCII text of 1 MiB received",
         shape: Shape::Flood { size: MIB, kind: Kind::Text },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 2_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -201,30 +277,34 @@ pub const WORKLOADS: &[Workload] = &[
         about: "text of 1 MiB received, a quarter of its characters of several bytes",
         shape: Shape::Flood { size: MIB, kind: Kind::Utf },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 2_000,
         unit: Unit::CpuMicroseconds,
     },
     Workload {
         name: "sink",
         about: "data of 128 B sent, flushed when it suits",
-        shape: Shape::Sink { size: 128, window: 2048, batch: 1024 },
+        shape: Shape::Sink { size: 128, kind: Kind::Binary, window: 2048, batch: 1024 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 1_024_000,
         unit: Unit::CpuNanoseconds,
     },
     Workload {
         name: "sink1",
         about: "data of 128 B sent, each by itself",
-        shape: Shape::Sink { size: 128, window: 256, batch: 1 },
+        shape: Shape::Sink { size: 128, kind: Kind::Binary, window: 256, batch: 1 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 200_000,
         unit: Unit::CpuNanoseconds,
     },
     Workload {
         name: "sink1m",
         about: "data of 1 MiB sent",
-        shape: Shape::Sink { size: MIB, window: 4, batch: 1 },
+        shape: Shape::Sink { size: MIB, kind: Kind::Binary, window: 4, batch: 1 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 2_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -233,6 +313,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "echo of 4 MiB of data",
         shape: Shape::Echo { size: 4 * MIB, kind: Kind::Binary },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 200,
         unit: Unit::CpuMicroseconds,
     },
@@ -241,6 +322,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "ping-pong of 128 B of text on 1,000 connections",
         shape: Shape::Many { size: 128, connections: 1_000 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 100_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -249,6 +331,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "10,000 open connections",
         shape: Shape::Idle { connections: 10_000, wave: 200 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 10_000,
         unit: Unit::Resident,
     },
@@ -257,6 +340,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "opened and closed, one after the other",
         shape: Shape::Connect,
         security: Security::Plain,
+        compression: Compression::Off,
         count: 3_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -265,6 +349,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "`rtt` over TLS 1.3",
         shape: RTT,
         security: Security::Tls,
+        compression: Compression::Off,
         count: 30_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -273,6 +358,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "`flood` over TLS 1.3",
         shape: FLOOD,
         security: Security::Tls,
+        compression: Compression::Off,
         count: 2_000_000,
         unit: Unit::CpuNanoseconds,
     },
@@ -281,6 +367,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "`flood16k` over TLS 1.3",
         shape: FLOOD_16K,
         security: Security::Tls,
+        compression: Compression::Off,
         count: 100_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -289,6 +376,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "2,000 open connections over TLS 1.3",
         shape: Shape::Idle { connections: 2_000, wave: 200 },
         security: Security::Tls,
+        compression: Compression::Off,
         count: 2_000,
         unit: Unit::Resident,
     },
@@ -297,6 +385,7 @@ pub const WORKLOADS: &[Workload] = &[
         about: "`connect` over TLS 1.3, resumed",
         shape: Shape::Connect,
         security: Security::Tls,
+        compression: Compression::Off,
         count: 1_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -305,9 +394,33 @@ pub const WORKLOADS: &[Workload] = &[
         about: "`connect` over TLS 1.3, full handshakes",
         shape: Shape::Connect,
         security: Security::TlsFull,
+        compression: Compression::Off,
         count: 1_000,
         unit: Unit::CpuMicroseconds,
     },
+    flood_deflate("flooddeflate", "JSON of 128 B received, compressed", 128, Compression::Takeover, 200_000),
+    flood_deflate("flooddeflateanew", "`flooddeflate` without context takeover", 128, Compression::Anew, 200_000),
+    flood_deflate("flood1kdeflate", "JSON of 1 KiB received, compressed", KIB, Compression::Takeover, 100_000),
+    flood_deflate("flood1kdeflateanew", "`flood1kdeflate` without context takeover", KIB, Compression::Anew, 100_000),
+    flood_deflate("flood16kdeflate", "JSON of 16 KiB received, compressed", 16 * KIB, Compression::Takeover, 10_000),
+    flood_deflate(
+        "flood16kdeflateanew",
+        "`flood16kdeflate` without context takeover",
+        16 * KIB,
+        Compression::Anew,
+        10_000,
+    ),
+    flood_deflate("flood1mdeflate", "JSON of 1 MiB received, compressed", MIB, Compression::Takeover, 200),
+    flood_deflate("flood1mdeflateanew", "`flood1mdeflate` without context takeover", MIB, Compression::Anew, 200),
+    sink_deflate("sinkdeflate", "JSON of 128 B sent, compressed", 128, Compression::Takeover, 102_400),
+    sink_deflate("sinkdeflateanew", "`sinkdeflate` without context takeover", 128, Compression::Anew, 102_400),
+    sink_deflate("sink1kdeflate", "JSON of 1 KiB sent, compressed", KIB, Compression::Takeover, 25_600),
+    sink_deflate("sink1kdeflateanew", "`sink1kdeflate` without context takeover", KIB, Compression::Anew, 25_600),
+    sink_deflate("sink1kdeflatelevel", "`sink1kdeflate`, peers at this crate's level", KIB, Compression::Level, 25_600),
+    sink_deflate("sink16kdeflate", "JSON of 16 KiB sent, compressed", 16 * KIB, Compression::Takeover, 2_000),
+    sink_deflate("sink16kdeflateanew", "`sink16kdeflate` without context takeover", 16 * KIB, Compression::Anew, 2_000),
+    sink_deflate("sink1mdeflate", "JSON of 1 MiB sent, compressed", MIB, Compression::Takeover, 40),
+    sink_deflate("sink1mdeflateanew", "`sink1mdeflate` without context takeover", MIB, Compression::Anew, 40),
 ];
 
 const fn many(name: &'static str, connections: usize, count: u64) -> Workload {
@@ -316,6 +429,7 @@ const fn many(name: &'static str, connections: usize, count: u64) -> Workload {
         about: "ping-pong of 128 B of text on many connections",
         shape: Shape::Many { size: 128, connections },
         security: Security::Plain,
+        compression: Compression::Off,
         count,
         unit: Unit::CpuMicroseconds,
     }
@@ -334,6 +448,7 @@ pub const SCALE: &[Workload] = &[
         about: "10,000 tasks resumed at once, until the last is open",
         shape: Shape::Idle { connections: 10_000, wave: 10_000 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 10_000,
         unit: Unit::CpuMicroseconds,
     },
@@ -342,6 +457,7 @@ pub const SCALE: &[Workload] = &[
         about: "1,000,000 sends of 128 B to a server that does not read yet",
         shape: Shape::Backlog { size: 128 },
         security: Security::Plain,
+        compression: Compression::Off,
         count: 1_000_000,
         unit: Unit::Resident,
     },

@@ -6,6 +6,7 @@ mod urlsession;
 
 use crate::job::Job;
 use crate::meter::Report;
+use crate::workload::{Compression, Workload};
 
 /// A client.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Client {
     pub name: &'static str,
     /// Whose it is.
     pub side: Side,
+    /// Whether it can compress messages.
+    pub deflates: bool,
     /// Does a job.
     pub run: fn(&Job) -> Report,
 }
@@ -31,19 +34,24 @@ pub enum Side {
 
 /// All clients, in the order of the results.
 pub const CLIENTS: &[Client] = &[
-    Client { name: "urlsession", side: Side::Own, run: urlsession::serial },
-    Client { name: "immediate", side: Side::Own, run: urlsession::immediate },
-    Client { name: "rawtcp", side: Side::Floor, run: blocking::raw_tcp },
-    Client { name: "tungstenite", side: Side::Peer, run: blocking::tungstenite },
-    Client { name: "tokio-tungstenite", side: Side::Peer, run: asynchronous::tokio_tungstenite },
-    Client { name: "tokio-websockets", side: Side::Peer, run: asynchronous::tokio_websockets },
-    Client { name: "fastwebsockets", side: Side::Peer, run: asynchronous::fastwebsockets },
-    Client { name: "yawc", side: Side::Peer, run: asynchronous::yawc },
+    Client { name: "urlsession", side: Side::Own, deflates: true, run: urlsession::serial },
+    Client { name: "immediate", side: Side::Own, deflates: true, run: urlsession::immediate },
+    Client { name: "rawtcp", side: Side::Floor, deflates: false, run: blocking::raw_tcp },
+    Client { name: "tungstenite", side: Side::Peer, deflates: false, run: blocking::tungstenite },
+    Client { name: "tokio-tungstenite", side: Side::Peer, deflates: false, run: asynchronous::tokio_tungstenite },
+    Client { name: "tokio-websockets", side: Side::Peer, deflates: false, run: asynchronous::tokio_websockets },
+    Client { name: "fastwebsockets", side: Side::Peer, deflates: false, run: asynchronous::fastwebsockets },
+    Client { name: "yawc", side: Side::Peer, deflates: true, run: asynchronous::yawc },
 ];
 
 impl Client {
     /// The client of that name.
     pub fn named(name: &str) -> Option<&'static Self> {
         CLIENTS.iter().find(|client| client.name == name)
+    }
+
+    /// Whether it can do a workload.
+    pub fn can_do(&self, workload: &Workload) -> bool {
+        self.deflates || workload.compression == Compression::Off
     }
 }

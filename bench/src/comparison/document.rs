@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::exact::Counts;
 use super::figures::{Range, digits};
-use super::{Options, Results, exact, machine, plots, scale, timed};
+use super::timed::Row;
+use super::{Options, Results, exact, machine, plots, scale};
 use crate::clients::Side;
-use crate::workload::{Unit, Workload};
+use crate::workload::{Compression, Unit, Workload};
 
 const INTRODUCTION: &str = "\
 # Benchmarks
@@ -19,6 +20,7 @@ What this crate costs beside other WebSocket clients. Everything here is written
 ```sh
 cargo run -p urlsession-bench --profile bench              # all of it, and this page; the machine should have nothing else to do
 cargo run -p urlsession-bench --profile bench -- --only rtt,flood --clients urlsession,tungstenite --rounds 3
+cargo run -p urlsession-bench --profile bench -- --only deflate --clients urlsession,yawc
 cargo run -p urlsession-bench --profile bench -- --quick   # everything runs, nothing is measured
 cargo run -p urlsession-bench --profile bench -- --gate bench/budgets.txt
 ```
@@ -37,10 +39,11 @@ const METHOD: &str = "
 - Memory is the growth of resident memory by the connections of the measured phase, divided by those; a few hundred
   connections are open before.
 - Every client checks each message's kind and length. All send the same messages and set `TCP_NODELAY`; TLS is rustls with ring.
-- The peers are set up by their documentation for each workload: buffers, batches, SIMD, no compression; those on tokio have its
+- The peers are set up by their documentation for each workload: buffers, batches, SIMD; those on tokio have its
   current-thread runtime. `tungstenite` has a non-blocking `mio` loop for `many`.
 - `urlsession` is this crate with its default serial delegate queue, `immediate` the same program with
   `OperationQueue::immediate()`. Both are written as a program would be: a handler asks for the next message.
+- Nobody compresses but in the rows with `deflate`: there `permessage_deflate` is false, and the server declines.
 - `rawtcp` moves the same bytes without any framing, and does not look at them. It is the floor, not a peer.
 - Instructions are counted by `valgrind --tool=callgrind`, system calls by `strace -f -c`, each as the difference of two runs of
   different length; allocations by a counting allocator around the measured phase. Under these tools a client is slower
@@ -53,6 +56,21 @@ const METHOD: &str = "
   handlers send and writes it when they are done.
 - A client with a thread besides the caller's pays for changing between them; pinned to one core it cannot gain by them.
 - Loopback has no latency and no loss. Nothing here says how a client does on a real network.
+";
+
+const COMPRESSION: &str = "
+## Compression
+
+permessage-deflate (RFC 7692), by the clients that have it. The messages are records of JSON from a seeded generator, the same for
+everybody. They differ, and come again after 1 MiB (those of 1 MiB after four), which is far more than a compressor remembers.
+
+- Every message is compressed: `compression_threshold` is 0. By default this crate leaves messages below 1 KiB as they are; `yawc`
+  compresses all of them anyway.
+- This crate compresses with zlib-rs at level 4 and memory level 5, which nobody can change. `yawc` has the feature `zlib`, which
+  makes it use zlib-rs, too, faster than what it uses otherwise; its default level, 6; memory level 8; no pool, since there is
+  one connection. `sink1kdeflatelevel` has it at level 4.
+- The server has compressed what it sends beforehand, at level 6. It counts what it receives and does not decompress it.
+- A client can buy time with bytes: the tables of CPU time and of bytes belong together.
 ";
 
 /// Writes, and returns where.
@@ -77,9 +95,15 @@ fn text(options: &Options, results: &Results) -> Result<String, std::fmt::Error>
     for (name, title, _) in plots::BARS {
         writeln!(text, "\n![{title}](benchmarks/{name}.svg)")?;
     }
-    ratios(&mut text, options, &results.rows)?;
-    figures(&mut text, options, &results.rows)?;
-    latencies(&mut text, options, &results.rows)?;
+    let (plain, compressed): (Vec<&Row>, Vec<&Row>) =
+        results.rows.iter().partition(|row| row.workload.compression == Compression::Off);
+    ratios(&mut text, "## Ratios", options, &plain)?;
+    figures(&mut text, "## Figures", options, &plain)?;
+    latencies(&mut text, options, &plain)?;
+    text.push_str(COMPRESSION);
+    ratios(&mut text, "### Ratios", options, &compressed)?;
+    figures(&mut text, "### Figures", options, &compressed)?;
+    wire(&mut text, options, &compressed)?;
     counts(&mut text, options, &results.exact)?;
     growth(&mut text, &results.scale)?;
     workloads(&mut text, options)?;
@@ -87,9 +111,15 @@ fn text(options: &Options, results: &Results) -> Result<String, std::fmt::Error>
     Ok(text)
 }
 
-/// The head of a table whose columns end with the clients.
-fn head(text: &mut String, columns: &[&str], options: &Options) -> std::fmt::Result {
-    let names = columns.iter().copied().chain(options.clients.iter().map(|client| client.name));
+/// The clients that a table has columns for: those that can do any of its rows.
+fn columns(options: &Options, rows: &[&Row]) -> Vec<usize> {
+    let can_do = |client: usize| rows.iter().any(|row| options.clients[client].can_do(row.workload));
+    (0..options.clients.len()).filter(|&client| can_do(client)).collect()
+}
+
+/// The head of a table whose columns end with clients.
+fn head(text: &mut String, first: &[&str], options: &Options, columns: &[usize]) -> std::fmt::Result {
+    let names = first.iter().copied().chain(columns.iter().map(|&client| options.clients[client].name));
     let names: Vec<&str> = names.collect();
     writeln!(text, "| {} |", names.join(" | "))?;
     writeln!(text, "|{}", "---|".repeat(names.len()))
@@ -103,17 +133,25 @@ fn unit(workload: &Workload) -> &'static str {
     }
 }
 
-fn ratios(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt::Result {
+/// What is said of the rows that are no CPU time.
+fn memory(rows: &[&Row]) -> &'static str {
+    let any = rows.iter().any(|row| row.workload.unit == Unit::Resident);
+    if any { " (`idle`: memory for a connection)" } else { "" }
+}
+
+fn ratios(text: &mut String, title: &str, options: &Options, rows: &[&Row]) -> std::fmt::Result {
     writeln!(
         text,
-        "\n## Ratios\n\nTo the best peer of each row; less is better. CPU time for a message (`idle`: memory for a connection).\n"
+        "\n{title}\n\nTo the best peer of each row; less is better. CPU time for a message{}.\n",
+        memory(rows)
     )?;
-    head(text, &["workload", "best peer", "its figure"], options)?;
+    let columns = columns(options, rows);
+    head(text, &["workload", "best peer", "its figure"], options, &columns)?;
     for row in rows {
         let (best, figure) =
             row.best_peer().map_or(("-", f64::NAN), |(best, figure)| (options.clients[best].name, figure));
         write!(text, "| {} | {best} | {} {} |", row.workload.name, digits(figure), unit(row.workload))?;
-        for client in 0..options.clients.len() {
+        for &client in &columns {
             match row.ratio(client) {
                 Some(ratio) => write!(text, " {ratio:.2} |")?,
                 None => write!(text, " - |")?,
@@ -124,12 +162,13 @@ fn ratios(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt
     Ok(())
 }
 
-fn figures(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt::Result {
-    writeln!(text, "\n## Figures\n\nMedians, with the smallest and the largest.\n")?;
-    head(text, &["workload", ""], options)?;
+fn figures(text: &mut String, title: &str, options: &Options, rows: &[&Row]) -> std::fmt::Result {
+    writeln!(text, "\n{title}\n\nMedians, with the smallest and the largest.\n")?;
+    let columns = columns(options, rows);
+    head(text, &["workload", ""], options, &columns)?;
     for row in rows {
         write!(text, "| {} | {} |", row.workload.name, unit(row.workload))?;
-        for client in 0..options.clients.len() {
+        for &client in &columns {
             match row.range(client) {
                 Some(Range { median, low, high }) => {
                     write!(text, " {} ({}–{}) |", digits(median), digits(low), digits(high))?;
@@ -142,9 +181,9 @@ fn figures(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fm
     Ok(())
 }
 
-fn latencies(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::fmt::Result {
+fn latencies(text: &mut String, options: &Options, rows: &[&Row]) -> std::fmt::Result {
     writeln!(text, "\n## Latency\n\nOf a ping-pong, in us: half of the messages took less / 99 of 100 took less.\n")?;
-    head(text, &["workload"], options)?;
+    head(text, &["workload"], options, &columns(options, rows))?;
     for row in rows.iter().filter(|row| matches!(row.workload.name, "rtt" | "rtttls")) {
         write!(text, "| {} |", row.workload.name)?;
         for reports in &row.reports {
@@ -160,6 +199,26 @@ fn latencies(text: &mut String, options: &Options, rows: &[timed::Row]) -> std::
     Ok(())
 }
 
+fn wire(text: &mut String, options: &Options, rows: &[&Row]) -> std::fmt::Result {
+    writeln!(
+        text,
+        "\n### Bytes on the wire\n\nOf frames, with their heads, for a byte of messages. The server chooses how much is received.\n"
+    )?;
+    let columns = columns(options, rows);
+    head(text, &["workload"], options, &columns)?;
+    for row in rows {
+        write!(text, "| {} |", row.workload.name)?;
+        for &client in &columns {
+            match row.wire(client) {
+                Some(wire) => write!(text, " {wire:.4} |")?,
+                None => write!(text, " - |")?,
+            }
+        }
+        writeln!(text)?;
+    }
+    Ok(())
+}
+
 fn counts(text: &mut String, options: &Options, rows: &[exact::Row]) -> std::fmt::Result {
     type Count = fn(&Counts) -> Option<f64>;
     let tables: [(&str, Count); 3] = [
@@ -167,10 +226,11 @@ fn counts(text: &mut String, options: &Options, rows: &[exact::Row]) -> std::fmt
         ("System calls", |counts| counts.system_calls),
         ("Allocations", |counts| counts.allocations),
     ];
+    let all: Vec<usize> = (0..options.clients.len()).collect();
     writeln!(text, "\n## Counts\n\nFor a message.")?;
     for (title, count) in tables {
         writeln!(text, "\n### {title}\n")?;
-        head(text, &["workload"], options)?;
+        head(text, &["workload"], options, &all)?;
         for row in rows {
             write!(text, "| {} |", row.workload.name)?;
             for counts in &row.counts {
@@ -222,11 +282,14 @@ mod tests {
             median_ns: Some(10_000),
             p99_ns: Some(20_000),
             resident: Some(1_000_000),
+            wire: Some(0.25),
             ..Report::default()
         };
         let rows = options.workloads.iter().map(|workload| {
-            let mut row = timed::Row::new(workload, &options.clients);
-            row.reports.iter_mut().enumerate().for_each(|(client, reports)| reports.push(report(client + 1)));
+            let mut row = Row::new(workload, &options.clients);
+            for (client, reports) in row.reports.iter_mut().enumerate() {
+                reports.extend(options.clients[client].can_do(workload).then(|| report(client + 1)));
+            }
             row
         });
         let counts = vec![Counts { instructions: Some(1234.), ..Counts::default() }; options.clients.len()];
@@ -246,11 +309,30 @@ mod tests {
         for part in options.workloads.iter().map(|workload| workload.name) {
             assert!(text.contains(&format!("\n| {part} |")), "{part}");
         }
-        for part in ["| rtt | tungstenite | 0.40 us | 0.25 | 0.50 | 0.75 | 1.00 |", "1234", "not run", "## Method"] {
+        let parts = [
+            "| rtt | tungstenite | 0.40 us | 0.25 | 0.50 | 0.75 | 1.00 |",
+            "\n### Ratios\n",
+            "| sinkdeflate | yawc | 0.80 us | 0.12 | 0.25 | 1.00 |\n",
+            "| sinkdeflate | 0.2500 | 0.2500 | 0.2500 |\n",
+            "1234",
+            "not run",
+            "## Method",
+        ];
+        for part in parts {
             assert!(text.contains(part), "{part}");
         }
         let shown = plots::BARS.iter().flat_map(|(.., workloads)| workloads.iter()).count();
-        assert_eq!(shown, options.workloads.len(), "each workload is in one plot");
+        let plain = options.workloads.iter().filter(|workload| workload.compression == Compression::Off).count();
+        assert_eq!(shown, plain, "each workload without compression is in one plot");
+    }
+
+    #[test]
+    fn says_the_levels_of_this_crate() {
+        // Where this fails, the words about compression and `yawc`'s level for comparison are out of date.
+        let source = include_str!("../../../src/websocket/compressor.rs");
+        for line in ["const LEVEL: i32 = 4;", "const MEMORY_LEVEL: i32 = 5;"] {
+            assert!(source.contains(line), "{line}");
+        }
     }
 
     #[test]

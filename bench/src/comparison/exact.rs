@@ -16,7 +16,7 @@ use crate::process::Server;
 use crate::workload::Workload;
 
 /// The workloads that are counted, and the messages of the two runs.
-const COUNTED: [(&str, u64, u64); 7] = [
+const COUNTED: [(&str, u64, u64); 9] = [
     ("rtt", 1_000, 3_000),
     ("pipe", 10_240, 30_720),
     ("pipe1", 5_120, 15_360),
@@ -24,6 +24,8 @@ const COUNTED: [(&str, u64, u64); 7] = [
     ("flood16k", 1_000, 3_000),
     ("sink", 20_480, 61_440),
     ("sink1", 10_240, 30_720),
+    ("flood1kdeflate", 2_000, 6_000),
+    ("sink1kdeflate", 1_024, 3_072),
 ];
 
 /// Counts for a message.
@@ -56,12 +58,12 @@ pub fn run(server: &Server, options: &Options) -> Vec<Row> {
         let counts: Vec<Counts> = options
             .clients
             .iter()
-            .map(|client| Counts {
-                instructions: told(instructions(server, client, workload), client, workload),
-                system_calls: told(system_calls(server, client, workload), client, workload),
-                allocations: counter
-                    .as_deref()
-                    .and_then(|counter| told(allocations(server, client, workload, counter), client, workload)),
+            .map(|client| {
+                if client.can_do(workload) {
+                    count(server, client, workload, counter.as_deref())
+                } else {
+                    Counts::default()
+                }
             })
             .collect();
         let cells = counts.iter().map(|counts| {
@@ -69,10 +71,18 @@ pub fn run(server: &Server, options: &Options) -> Vec<Row> {
             let cell = [counts.instructions, counts.system_calls, counts.allocations].map(part).join(" / ");
             format!("{cell:>28}")
         });
-        println!("{:<16}{}", workload.name, cells.collect::<String>());
+        println!("{:<20}{}", workload.name, cells.collect::<String>());
         rows.push(Row { workload, counts });
     }
     rows
+}
+
+fn count(server: &Server, client: &Client, workload: &'static Workload, counter: Option<&Path>) -> Counts {
+    Counts {
+        instructions: told(instructions(server, client, workload), client, workload),
+        system_calls: told(system_calls(server, client, workload), client, workload),
+        allocations: counter.and_then(|counter| told(allocations(server, client, workload, counter), client, workload)),
+    }
 }
 
 /// The messages of the two runs of a workload.

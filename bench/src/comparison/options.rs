@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::clients::{CLIENTS, Client};
-use crate::workload::{WORKLOADS, Workload};
+use crate::workload::{Compression, WORKLOADS, Workload};
 
 /// The options.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Options {
         while let Some(&option) = arguments.next() {
             let mut value = || arguments.next().copied().ok_or_else(|| format!("{option} needs a value"));
             match option {
-                "--only" => options.workloads = list(value()?, Workload::named)?,
+                "--only" => options.workloads = workloads(value()?)?,
                 "--clients" => options.clients = list(value()?, Client::named)?,
                 "--rounds" => options.rounds = value()?.parse().map_err(|error| format!("--rounds: {error}"))?,
                 "--gate" => options.gate = Some(value()?.into()),
@@ -60,6 +60,14 @@ impl Options {
     }
 }
 
+/// Workloads by their names; `deflate` is all that compress.
+fn workloads(names: &str) -> Result<Vec<&'static Workload>, String> {
+    if names == "deflate" {
+        return Ok(WORKLOADS.iter().filter(|workload| workload.compression != Compression::Off).collect());
+    }
+    list(names, Workload::named)
+}
+
 /// Things by their names.
 fn list<T>(names: &str, named: impl Fn(&str) -> Option<T>) -> Result<Vec<T>, String> {
     names.split(',').map(|name| named(name).ok_or_else(|| format!("there is no {name}"))).collect()
@@ -71,10 +79,11 @@ mod tests {
 
     #[test]
     fn writes_only_the_whole() {
-        let table: [(&[&str], bool); 5] = [
+        let table: [(&[&str], bool); 6] = [
             (&[], true),
             (&["--rounds", "3"], true),
             (&["--only", "rtt,flood"], false),
+            (&["--only", "deflate"], false),
             (&["--quick"], false),
             (&["--no-write"], false),
         ];

@@ -8,7 +8,7 @@ use super::figures::{Range, digits, figure};
 use crate::clients::{Client, Side};
 use crate::meter::Report;
 use crate::process::Server;
-use crate::workload::Workload;
+use crate::workload::{Compression, Workload};
 
 /// What the clients did with one workload.
 #[derive(Debug)]
@@ -41,6 +41,11 @@ impl Row {
             .min_by(|(_, one), (_, other)| one.total_cmp(other))
     }
 
+    /// A client's bytes of frames for a byte of messages, where those are compressed.
+    pub fn wire(&self, client: usize) -> Option<f64> {
+        Some(Range::of(self.reports[client].iter().filter_map(|report| report.wire))?.median)
+    }
+
     /// A client's median as a multiple of the best peer's.
     pub fn ratio(&self, client: usize) -> Option<f64> {
         Some(self.range(client)?.median / self.best_peer()?.1)
@@ -51,12 +56,13 @@ impl Row {
 pub fn run(server: &Server, options: &Options) -> (Vec<Row>, usize) {
     let mut failures = 0;
     let mut rows = Vec::new();
-    println!("{:<16}{}", "", options.clients.iter().map(|client| format!("{:>28}", client.name)).collect::<String>());
+    println!("{:<20}{}", "", options.clients.iter().map(|client| format!("{:>28}", client.name)).collect::<String>());
     for &workload in &options.workloads {
         let mut row = Row::new(workload, &options.clients);
         // In turns, so that whatever else the machine does hits everybody.
         for _ in 0..options.rounds {
-            for (client, reports) in options.clients.iter().zip(&mut row.reports) {
+            let clients = options.clients.iter().zip(&mut row.reports);
+            for (client, reports) in clients.filter(|(client, _)| client.can_do(workload)) {
                 match run_once(server, client, workload, options.quick) {
                     Ok(report) => reports.push(report),
                     Err(error) => {
@@ -66,16 +72,27 @@ pub fn run(server: &Server, options: &Options) -> (Vec<Row>, usize) {
                 }
             }
         }
-        let cells = (0..row.reports.len()).map(|client| {
-            let Some(range) = row.range(client) else { return format!("{:>28}", "-") };
-            let ratio = row.ratio(client).map_or_else(String::new, |ratio| format!("{ratio:.2}"));
-            let (median, low, high) = (digits(range.median), digits(range.low), digits(range.high));
-            format!("{:>28}", format!("{median} [{low}-{high}] {ratio:>6}"))
-        });
-        println!("{:<16}{}", workload.name, cells.collect::<String>());
+        print(&row);
         rows.push(row);
     }
     (rows, failures)
+}
+
+fn print(row: &Row) {
+    let cells = (0..row.reports.len()).map(|client| {
+        let Some(range) = row.range(client) else { return format!("{:>28}", "-") };
+        let ratio = row.ratio(client).map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+        let (median, low, high) = (digits(range.median), digits(range.low), digits(range.high));
+        format!("{:>28}", format!("{median} [{low}-{high}] {ratio:>6}"))
+    });
+    println!("{:<20}{}", row.workload.name, cells.collect::<String>());
+    if row.workload.compression != Compression::Off {
+        let cells = (0..row.reports.len()).map(|client| {
+            let wire = row.wire(client).map_or_else(|| "-".to_owned(), |wire| format!("{wire:.4}"));
+            format!("{wire:>28}")
+        });
+        println!("{:<20}{}", "  on the wire", cells.collect::<String>());
+    }
 }
 
 fn run_once(server: &Server, client: &Client, workload: &Workload, quick: bool) -> Result<Report, String> {

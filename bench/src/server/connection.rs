@@ -7,7 +7,7 @@ use super::behaviour::Behaviour;
 use super::channel::Channel;
 use super::flood::{Flood, Stock};
 use super::frames::{CLOSE, Frames, Head, PING, PONG, Piece, put_head, unmask_into};
-use super::upgrade;
+use super::upgrade::{self, Request};
 
 /// How many reads of one connection before the others have their turn.
 const READS: usize = 8;
@@ -18,12 +18,14 @@ pub const THANKS: &[u8] = b"done";
 pub struct Scratch {
     input: Box<[u8]>,
     output: Vec<u8>,
-    pub stock: Stock,
+    stock: Stock,
+    /// Bytes of the last flood or sink.
+    traffic: u64,
 }
 
 impl Default for Scratch {
     fn default() -> Self {
-        Self { input: vec![0; 512 * 1024].into(), output: Vec::new(), stock: Stock::default() }
+        Self { input: vec![0; 512 * 1024].into(), output: Vec::new(), stock: Stock::default(), traffic: 0 }
     }
 }
 
@@ -62,12 +64,14 @@ struct State {
     behaviour: Option<Behaviour>,
     /// Messages of a sink that have come.
     messages: u64,
+    /// Bytes that have come after the upgrade.
+    received: u64,
     closing: bool,
 }
 
 impl Connection {
     pub fn new(channel: Channel) -> Self {
-        let state = State { request: Vec::new(), behaviour: None, messages: 0, closing: false };
+        let state = State { request: Vec::new(), behaviour: None, messages: 0, received: 0, closing: false };
         Self {
             channel,
             state,
@@ -134,7 +138,7 @@ impl Connection {
 
     /// Takes what was read, and writes the answers to all of it at once.
     fn take(&mut self, length: usize, scratch: &mut Scratch) -> io::Result<()> {
-        let Scratch { input, output, stock } = scratch;
+        let Scratch { input, output, stock, traffic } = scratch;
         let mut bytes = &input[..length];
         output.clear();
         let rest;
@@ -144,23 +148,42 @@ impl Connection {
                 return if self.state.request.len() > upgrade::LARGEST_REQUEST { Err(refused()) } else { Ok(()) };
             };
             let request = std::mem::take(&mut self.state.request);
-            let (target, answer) = upgrade::answer(&request[..end]).ok_or_else(refused)?;
-            let behaviour = Behaviour::from_target(target).ok_or_else(refused)?;
-            self.state.behaviour = Some(behaviour);
-            match behaviour {
-                Behaviour::Flood { count, size, kind } => self.flood = Some(stock.flood(count, size, kind)),
-                Behaviour::Sink { hold, .. } if hold > Duration::ZERO => {
-                    self.held_until = Some(Instant::now() + hold);
-                }
-                _ => {}
-            }
+            let answer = self.begin(&request[..end], stock, traffic)?;
             output.extend_from_slice(answer.as_bytes());
             rest = request[end..].to_vec();
             bytes = &rest;
         }
         let state = &mut self.state;
+        state.received += bytes.len() as u64;
+        let messages = state.messages;
         self.frames.feed(bytes, |piece| state.on_piece(&piece, output)).map_err(io::Error::other)?;
+        if state.messages > messages && state.is_full() {
+            *traffic = state.received;
+        }
         self.write(output)
+    }
+
+    /// Does what the request asks for, and returns the answer.
+    fn begin(&mut self, head: &[u8], stock: &mut Stock, traffic: &mut u64) -> io::Result<String> {
+        let request = Request::parse(head).ok_or_else(refused)?;
+        let behaviour = Behaviour::from_target(request.target).ok_or_else(refused)?;
+        self.state.behaviour = Some(behaviour);
+        match behaviour {
+            Behaviour::Flood { count, size, kind, compression } => {
+                let flood = stock.flood(count, size, kind, compression)?;
+                *traffic = flood.remaining();
+                self.flood = Some(flood);
+            }
+            Behaviour::Sink { hold, .. } if hold > Duration::ZERO => {
+                self.held_until = Some(Instant::now() + hold);
+            }
+            Behaviour::Traffic => {
+                self.state.closing = true;
+                return Ok(format!("HTTP/1.1 200 OK\r\n\r\n{traffic}"));
+            }
+            _ => {}
+        }
+        request.answer(behaviour.compression()).ok_or_else(refused)
     }
 
     fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
@@ -204,15 +227,18 @@ impl State {
             Piece::End(head) if head.opcode == CLOSE => self.closing = true,
             Piece::End(head) if head.last && head.opcode < CLOSE => {
                 self.messages += 1;
-                if let Some(Behaviour::Sink { count, .. }) = self.behaviour
-                    && self.messages == count
-                {
+                if self.is_full() {
                     put_head(output, true, 1, THANKS.len() as u64);
                     output.extend_from_slice(THANKS);
                 }
             }
             _ => {}
         }
+    }
+
+    /// Whether a sink has got everything.
+    fn is_full(&self) -> bool {
+        matches!(self.behaviour, Some(Behaviour::Sink { count, .. }) if count == self.messages)
     }
 
     /// Whether the server sends a frame like this one.

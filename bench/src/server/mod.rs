@@ -7,6 +7,7 @@ mod behaviour;
 mod certificate;
 mod channel;
 mod connection;
+mod deflate;
 mod event_loop;
 mod flood;
 mod frames;

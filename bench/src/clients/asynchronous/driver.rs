@@ -10,6 +10,7 @@ use super::stream::Opener;
 use crate::fail;
 use crate::job::Job;
 use crate::meter::{Latencies, Meter, Report, resident};
+use crate::payload::{self, Ring};
 use crate::server::THANKS;
 use crate::workload::{Kind, Shape};
 
@@ -19,7 +20,7 @@ pub async fn run<S: Socket>(job: &Job) -> Report {
         Shape::Echo { kind, size } => echo::<S>(&opener, kind, size).await,
         Shape::Pipe { size, window, batch } => pipe::<S>(&opener, size, window, batch).await,
         Shape::Flood { kind, size } => flood::<S>(&opener, kind, size).await,
-        Shape::Sink { size, batch, .. } => sink::<S>(&opener, size, batch).await,
+        Shape::Sink { size, kind, batch, .. } => sink::<S>(&opener, kind, size, batch).await,
         Shape::Many { size, connections } => many::<S>(&opener, size, connections).await,
         Shape::Idle { .. } => idle::<S>(&opener).await,
         Shape::Connect => connect::<S>(&opener).await,
@@ -35,7 +36,7 @@ async fn there_and_back<S: Socket>(socket: &mut S, message: &S::Message, kind: K
 
 async fn echo<S: Socket>(opener: &Opener, kind: Kind, size: usize) -> Report {
     let mut socket = S::open(opener, 0).await;
-    let message = S::message(kind, size);
+    let message = S::message(kind, payload::bytes(kind, size));
     for _ in 0..opener.job.warm {
         there_and_back(&mut socket, &message, kind, size).await;
     }
@@ -53,10 +54,10 @@ async fn echo<S: Socket>(opener: &Opener, kind: Kind, size: usize) -> Report {
 
 async fn pipe<S: Socket>(opener: &Opener, size: usize, window: u64, batch: u64) -> Report {
     let mut socket = S::open(opener, 0).await;
-    let message = S::message(Kind::Text, size);
+    let messages = Ring::new(Kind::Text, size, |payload| S::message(Kind::Text, payload));
     let total = opener.job.warm + opener.job.count;
     let mut meter = Meter::start();
-    send(&mut socket, &message, window, window).await;
+    send(&mut socket, &messages, window, window).await;
     let mut sent = window;
     for received in 1..=total {
         socket.receive(Kind::Text, size).await;
@@ -64,7 +65,7 @@ async fn pipe<S: Socket>(opener: &Opener, size: usize, window: u64, batch: u64) 
             meter = Meter::start();
         }
         if received.is_multiple_of(batch) && sent < total {
-            send(&mut socket, &message, batch, batch).await;
+            send(&mut socket, &messages, batch, batch).await;
             sent += batch;
         }
     }
@@ -72,9 +73,9 @@ async fn pipe<S: Socket>(opener: &Opener, size: usize, window: u64, batch: u64) 
 }
 
 /// Sends, and flushes after each `batch`.
-async fn send<S: Socket>(socket: &mut S, message: &S::Message, count: u64, batch: u64) {
+async fn send<S: Socket>(socket: &mut S, messages: &Ring<S::Message>, count: u64, batch: u64) {
     for sent in 1..=count {
-        socket.write(message).await;
+        socket.write(messages.next()).await;
         if sent % batch == 0 || sent == count {
             socket.flush().await;
         }
@@ -93,18 +94,18 @@ async fn flood<S: Socket>(opener: &Opener, kind: Kind, size: usize) -> Report {
     meter.stop(opener.job.count)
 }
 
-async fn sink<S: Socket>(opener: &Opener, size: usize, batch: u64) -> Report {
+async fn sink<S: Socket>(opener: &Opener, kind: Kind, size: usize, batch: u64) -> Report {
     let mut socket = S::open(opener, 0).await;
-    let message = S::message(Kind::Binary, size);
-    send(&mut socket, &message, opener.job.warm, batch).await;
+    let messages = Ring::new(kind, size, |payload| S::message(kind, payload));
+    send(&mut socket, &messages, opener.job.warm, batch).await;
     let meter = Meter::start();
-    send(&mut socket, &message, opener.job.count, batch).await;
+    send(&mut socket, &messages, opener.job.count, batch).await;
     socket.receive(Kind::Text, THANKS.len()).await;
     meter.stop(opener.job.count)
 }
 
 async fn many<S: Socket>(opener: &Opener, size: usize, connections: usize) -> Report {
-    let message = S::message(Kind::Text, size);
+    let message = S::message(Kind::Text, payload::bytes(Kind::Text, size));
     let (warm, count) = (opener.job.warm / connections as u64, opener.job.count / connections as u64);
     let ready = Arc::new(Barrier::new(connections + 1));
     let mut tasks = Vec::new();

@@ -16,8 +16,8 @@ use tokio::io::BufWriter;
 use super::Socket;
 use super::prefixed::Prefixed;
 use super::stream::{Opener, Stream};
+use crate::fail;
 use crate::workload::{Kind, Shape};
-use crate::{fail, payload};
 
 /// A WebSocket.
 pub struct FastWebsockets(WebSocket<BufWriter<Prefixed>>);
@@ -60,8 +60,8 @@ impl Socket for FastWebsockets {
         Self(socket)
     }
 
-    fn message(kind: Kind, size: usize) -> (Kind, Arc<[u8]>) {
-        (kind, payload::bytes(kind, size).into())
+    fn message(kind: Kind, payload: Vec<u8>) -> (Kind, Arc<[u8]>) {
+        (kind, payload.into())
     }
 
     async fn write(&mut self, (kind, bytes): &(Kind, Arc<[u8]>)) {

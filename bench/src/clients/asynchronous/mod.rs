@@ -47,8 +47,8 @@ trait Socket: Sized + Send + 'static {
 
     /// Connects and opens.
     fn open(opener: &stream::Opener, connection: usize) -> impl Future<Output = Self> + Send;
-    /// Messages of that kind and size.
-    fn message(kind: Kind, size: usize) -> Self::Message;
+    /// A message of that kind.
+    fn message(kind: Kind, payload: Vec<u8>) -> Self::Message;
     /// Sends, or puts into a buffer.
     fn write(&mut self, message: &Self::Message) -> impl Future<Output = ()> + Send;
     /// Sends what is in the buffer.

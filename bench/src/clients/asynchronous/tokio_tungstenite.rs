@@ -25,8 +25,8 @@ impl Socket for TokioTungstenite {
         }
     }
 
-    fn message(kind: Kind, size: usize) -> Message {
-        tungstenite_message(kind, size)
+    fn message(kind: Kind, payload: Vec<u8>) -> Message {
+        tungstenite_message(kind, payload)
     }
 
     async fn write(&mut self, message: &Message) {
@@ -43,7 +43,7 @@ impl Socket for TokioTungstenite {
 
     async fn receive(&mut self, kind: Kind, size: usize) {
         match (self.0.next().await, kind) {
-            (Some(Ok(Message::Text(text))), Kind::Text | Kind::Utf) if text.len() == size => {}
+            (Some(Ok(Message::Text(text))), Kind::Text | Kind::Utf | Kind::Json) if text.len() == size => {}
             (Some(Ok(Message::Binary(data))), Kind::Binary) if data.len() == size => {}
             (Some(Ok(message)), _) => fail(format_args!("an unexpected message: {message:.100?}")),
             (Some(Err(error)), _) => fail(error),

@@ -6,8 +6,8 @@ use tokio_websockets::{ClientBuilder, Config, Limits, Message, WebSocketStream};
 
 use super::Socket;
 use super::stream::{Opener, Stream};
+use crate::fail;
 use crate::workload::Kind;
-use crate::{fail, payload};
 
 /// A WebSocket.
 pub struct TokioWebsockets(WebSocketStream<Stream>);
@@ -28,15 +28,15 @@ impl Socket for TokioWebsockets {
         }
     }
 
-    fn message(kind: Kind, size: usize) -> (Kind, Bytes) {
-        (kind, payload::bytes(kind, size).into())
+    fn message(kind: Kind, payload: Vec<u8>) -> (Kind, Bytes) {
+        (kind, payload.into())
     }
 
     async fn write(&mut self, (kind, bytes): &(Kind, Bytes)) {
         // It masks in place, and copies what is shared; a text that is not known to be one would be checked again.
         let message = match kind {
             Kind::Binary => Message::binary(bytes.clone()),
-            Kind::Text | Kind::Utf => match String::from_utf8(bytes.to_vec()) {
+            Kind::Text | Kind::Utf | Kind::Json => match String::from_utf8(bytes.to_vec()) {
                 Ok(text) => Message::text(text),
                 Err(error) => fail(error),
             },

@@ -1,15 +1,19 @@
-//! `yawc`, with UTF-8 checked by SIMD, without compression, and with buffers for each workload.
+//! `yawc`, with UTF-8 checked by SIMD, with zlib-rs and its default level where messages are compressed, and with buffers for
+//! each workload.
 
 use bytes::Bytes;
 use futures_util::{SinkExt, StreamExt};
 use yawc::close::CloseCode;
 use yawc::frame::{Frame, OpCode};
-use yawc::{Options, WebSocket};
+use yawc::{CompressionLevel, Options, WebSocket};
 
 use super::Socket;
 use super::stream::{Opener, Stream};
-use crate::workload::{Kind, Shape};
-use crate::{fail, payload};
+use crate::fail;
+use crate::workload::{Compression, Kind, Shape};
+
+/// The level that this crate compresses at.
+const OWN_LEVEL: u32 = 4;
 
 /// A WebSocket.
 pub struct Yawc(WebSocket<Stream>);
@@ -20,7 +24,7 @@ impl Socket for Yawc {
     async fn open(opener: &Opener, connection: usize) -> Self {
         let stream = opener.open(connection).await;
         let url = opener.job.url(connection).parse().unwrap_or_else(|error| fail(error));
-        let options = Options::default().without_compression().with_utf8().with_limits(16 << 20, 32 << 20);
+        let options = compressed(opener.job.workload.compression).with_utf8().with_limits(16 << 20, 32 << 20);
         let options = match opener.job.workload.shape {
             Shape::Flood { .. } => options.with_read_buffer_capacity(128 * 1024),
             Shape::Pipe { .. } => options.with_read_buffer_capacity(32 * 1024).with_backpressure_boundary(128 * 1024),
@@ -34,8 +38,8 @@ impl Socket for Yawc {
         }
     }
 
-    fn message(kind: Kind, size: usize) -> (Kind, Bytes) {
-        (kind, payload::bytes(kind, size).into())
+    fn message(kind: Kind, payload: Vec<u8>) -> (Kind, Bytes) {
+        (kind, payload.into())
     }
 
     async fn write(&mut self, (kind, bytes): &(Kind, Bytes)) {
@@ -70,5 +74,19 @@ impl Socket for Yawc {
             fail(error);
         }
         while self.0.next().await.is_some() {}
+    }
+}
+
+/// Its threshold is 0 by default: it compresses every message.
+fn compressed(compression: Compression) -> Options {
+    let options = Options::default();
+    match compression {
+        Compression::Off => options.without_compression(),
+        Compression::Takeover => options.with_compression_level(CompressionLevel::default()),
+        Compression::Level => options.with_compression_level(CompressionLevel::new(OWN_LEVEL)),
+        Compression::Anew => options
+            .with_compression_level(CompressionLevel::default())
+            .client_no_context_takeover()
+            .server_no_context_takeover(),
     }
 }

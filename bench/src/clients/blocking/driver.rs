@@ -17,7 +17,7 @@ pub fn run<S: Socket>(job: &Job) -> Report {
         Shape::Echo { kind, size } => echo::<S>(&opener, kind, size),
         Shape::Pipe { size, window, batch } => pipe::<S>(&opener, size, window, batch),
         Shape::Flood { kind, size } => flood::<S>(&opener, kind, size),
-        Shape::Sink { size, batch, .. } => sink::<S>(&opener, size, batch),
+        Shape::Sink { size, kind, batch, .. } => sink::<S>(&opener, kind, size, batch),
         Shape::Many { size, connections } => many::run::<S>(&opener, size, connections),
         Shape::Idle { .. } => idle::<S>(&opener),
         Shape::Connect => connect::<S>(&opener),
@@ -82,9 +82,9 @@ fn flood<S: Socket>(opener: &Opener<'_>, kind: Kind, size: usize) -> Report {
     meter.stop(opener.job.count)
 }
 
-fn sink<S: Socket>(opener: &Opener<'_>, size: usize, batch: u64) -> Report {
+fn sink<S: Socket>(opener: &Opener<'_>, kind: Kind, size: usize, batch: u64) -> Report {
     let mut socket = S::open(opener, 0);
-    let message = S::message(Kind::Binary, size);
+    let message = S::message(kind, size);
     let send = |socket: &mut S, count| {
         for sent in 1..=count {
             socket.write(&message);

@@ -26,11 +26,11 @@ pub fn config(shape: Shape) -> WebSocketConfig {
     WebSocketConfig::default().read_buffer_size(read_buffer)
 }
 
-/// A message of that kind and size.
-pub fn message(kind: Kind, size: usize) -> Message {
-    match kind {
-        Kind::Text | Kind::Utf => Message::Text(Utf8Bytes::from(payload::text(kind, size))),
-        Kind::Binary => Message::Binary(Bytes::from(payload::bytes(kind, size))),
+/// A message of that kind.
+pub fn message(kind: Kind, payload: Vec<u8>) -> Message {
+    match (kind, Bytes::from(payload)) {
+        (Kind::Binary, data) => Message::Binary(data),
+        (_, text) => Message::Text(Utf8Bytes::try_from(text).unwrap_or_else(|error| fail(error))),
     }
 }
 
@@ -46,7 +46,7 @@ impl Socket for Tungstenite {
     }
 
     fn message(kind: Kind, size: usize) -> Message {
-        message(kind, size)
+        message(kind, payload::bytes(kind, size))
     }
 
     fn write(&mut self, message: &Message) {
@@ -64,7 +64,7 @@ impl Socket for Tungstenite {
 
     fn receive(&mut self, kind: Kind, size: usize) -> bool {
         match (self.0.read(), kind) {
-            (Ok(Message::Text(text)), Kind::Text | Kind::Utf) if text.len() == size => true,
+            (Ok(Message::Text(text)), Kind::Text | Kind::Utf | Kind::Json) if text.len() == size => true,
             (Ok(Message::Binary(data)), Kind::Binary) if data.len() == size => true,
             (Ok(message), _) => fail(format_args!("an unexpected message: {message:.100?}")),
             (Err(Error::Io(error)), _) if error.kind() == ErrorKind::WouldBlock => false,

@@ -25,7 +25,8 @@ use urlsession::{
 use crate::fail;
 use crate::job::Job;
 use crate::meter::{Report, resident};
-use crate::workload::{Kind, Shape};
+use crate::payload::Ring;
+use crate::workload::{Compression, Kind, Shape};
 use crate::{payload, tls};
 
 /// With the default queue.
@@ -57,11 +58,17 @@ fn run(job: &Job, queue: Option<OperationQueue>) -> Report {
         }
         Shape::Backlog { size } => {
             let session = session(None);
-            return backlog::run(job, &task(job, &session, 0), &message(Kind::Binary, size), &report, over);
+            return backlog::run(
+                job,
+                &task(job, &session, 0),
+                &message(Kind::Binary, payload::bytes(Kind::Binary, size)),
+                &report,
+                over,
+            );
         }
         Shape::Echo { kind, size } => {
             let session = session(None);
-            echo::start(job, task(job, &session, 0), message(kind, size), over);
+            echo::start(job, task(job, &session, 0), message(kind, payload::bytes(kind, size)), over);
             session
         }
         Shape::Pipe { window, batch, .. } => {
@@ -74,9 +81,10 @@ fn run(job: &Job, queue: Option<OperationQueue>) -> Report {
             flood::start(job, task(job, &session, 0), kind, size, over);
             session
         }
-        Shape::Sink { size, window, batch } => {
+        Shape::Sink { size, kind, window, batch } => {
             let session = session(None);
-            sink::start(job, task(job, &session, 0), message(Kind::Binary, size), window, batch, over);
+            let messages = Ring::new(kind, size, |payload| message(kind, payload));
+            sink::start(job, task(job, &session, 0), messages, window, batch, over);
             session
         }
         Shape::Many { connections, size } => {
@@ -95,6 +103,12 @@ fn run(job: &Job, queue: Option<OperationQueue>) -> Report {
 fn configuration(job: &Job) -> SessionConfiguration {
     let mut configuration = SessionConfiguration::default();
     configuration.proxy_configurations = Some(Vec::new());
+    let options = &mut configuration.web_socket;
+    options.permessage_deflate = job.workload.compression != Compression::Off;
+    options.client_no_context_takeover = job.workload.compression == Compression::Anew;
+    options.server_no_context_takeover = job.workload.compression == Compression::Anew;
+    // As the peers have it: every message is compressed.
+    options.compression_threshold = 0;
     if job.is_tls() {
         let root = STANDARD.encode(tls::root());
         let pem = format!("-----BEGIN CERTIFICATE-----\n{root}\n-----END CERTIFICATE-----\n");
@@ -120,17 +134,17 @@ fn task(job: &Job, session: &UrlSession, connection: usize) -> WebSocketTask {
     task
 }
 
-fn message(kind: Kind, size: usize) -> Message {
+fn message(kind: Kind, payload: Vec<u8>) -> Message {
     match kind {
-        Kind::Text | Kind::Utf => payload::text(kind, size).into(),
-        Kind::Binary => payload::bytes(kind, size).into(),
+        Kind::Binary => payload.into(),
+        _ => String::from_utf8(payload).unwrap_or_else(|error| fail(error)).into(),
     }
 }
 
 /// A message has come, and it is the one that was expected.
 fn check(message: Result<Message, UrlError>, kind: Kind, size: usize) {
     match (message, kind) {
-        (Ok(Message::String(text)), Kind::Text | Kind::Utf) if text.len() == size => {}
+        (Ok(Message::String(text)), Kind::Text | Kind::Utf | Kind::Json) if text.len() == size => {}
         (Ok(Message::Data(data)), Kind::Binary) if data.len() == size => {}
         (Ok(message), _) => fail(format_args!("an unexpected message: {message:.100?}")),
         (Err(error), _) => fail(error),

@@ -10,13 +10,14 @@ use urlsession::{Message, WebSocketTask};
 use super::{check, sent};
 use crate::job::Job;
 use crate::meter::{Meter, Report};
+use crate::payload::Ring;
 use crate::server::THANKS;
 use crate::workload::Kind;
 
 /// What the handlers share. They run one at a time: the numbers need no more than a relaxed order.
 struct Sink {
     task: WebSocketTask,
-    message: Message,
+    messages: Ring<Message>,
     batch: u64,
     batches_at_a_time: u64,
     count: u64,
@@ -27,10 +28,10 @@ struct Sink {
     meter: Mutex<Option<Meter>>,
 }
 
-pub fn start(job: &Job, task: WebSocketTask, message: Message, window: u64, batch: u64, over: Sender<Report>) {
+pub fn start(job: &Job, task: WebSocketTask, messages: Ring<Message>, window: u64, batch: u64, over: Sender<Report>) {
     let sink = Arc::new(Sink {
         task,
-        message,
+        messages,
         batch,
         batches_at_a_time: window / batch,
         count: job.count,
@@ -64,10 +65,10 @@ impl Sink {
         }
         self.unsent.store(unsent - batch, Ordering::Relaxed);
         for _ in 1..batch {
-            self.task.send(self.message.clone(), sent);
+            self.task.send(self.messages.next().clone(), sent);
         }
         let next = Arc::clone(&self);
-        self.task.send(self.message.clone(), move |result| {
+        self.task.send(self.messages.next().clone(), move |result| {
             sent(result);
             next.batch_is_sent(batch);
         });
