@@ -283,10 +283,10 @@ impl Loader {
         self.break_off(env, error);
     }
 
-    /// Nothing more can be sent.
+    /// Nothing more can be sent. What went wrong first counts.
     pub(super) fn break_off(&mut self, env: &mut Env<'_>, error: UrlError) {
         let error = error.with_failing_url(&self.settings.request.url);
-        self.ending_mut().broken = Some(error);
+        self.ending_mut().broken.get_or_insert(error);
         // After `cancel_with` they fail as cancelled, whatever became of the connection then.
         if let Some(error) = self.refuses_calls() {
             self.sends.fail(&error, env.events);

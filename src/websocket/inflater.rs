@@ -11,7 +11,8 @@ use super::contexts::Contexts;
 use super::payload::Payload;
 use super::violation::Violation;
 
-/// How much comes out at a time, at most: it is checked before more is made.
+/// Messages up to this length are inflated by way of a chunk of it, which is lent, and so have memory of their own size; what
+/// comes behind it is inflated where it stays.
 pub const CHUNK: usize = 16 * 1024;
 
 /// When so many bytes have come out of what was read, the rest of it waits: what is compressed may be a thousand times as long,
