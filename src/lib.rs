@@ -90,6 +90,13 @@
 //! | a message is too large | [`MessageTooLong`](ErrorCode::MessageTooLong) |
 //! | no connection, no trust, no such name | [`CannotConnectToHost`](ErrorCode::CannotConnectToHost), [`ServerCertificateUntrusted`](ErrorCode::ServerCertificateUntrusted), [`CannotFindHost`](ErrorCode::CannotFindHost), … |
 //!
+//! # Cookies
+//!
+//! A session sends the cookies of its [storage](SessionConfiguration::http_cookie_storage) with each handshake, looked up when the
+//! task is resumed, and stores those of the answer before anybody is told of it. All sessions with the default configuration
+//! share [one storage](HttpCookieStorage::shared) in memory, an [ephemeral](SessionConfiguration::ephemeral) one has its own, and
+//! [`HttpCookieStorage::open`] gives one that is kept in a file.
+//!
 //! # Compression
 //!
 //! permessage-deflate (RFC 7692) is offered by default and used where the server accepts; the `Sec-WebSocket-Extensions` field
@@ -115,6 +122,10 @@
 //! | heads of the server's answer | 64 KiB in all, 128 fields each | |
 //! | body of a refusal | the first 64 KiB | |
 //! | head of the request | 64 KiB | |
+//! | cookies of a storage | 180 of a site, 3,000 in all | [`HttpCookieStorage`] |
+//! | a cookie | 4,096 bytes of name and value, attributes of 1,024 bytes each, 400 days | |
+//! | cookies that a request carries | 32 KiB, the first in order | |
+//! | file of cookies | 64 MiB; 10 s for the lock of another process | [`HttpCookieStorage::open`] |
 //!
 //! # Features
 //!
@@ -123,7 +134,7 @@
 //!
 //! # Not yet
 //!
-//! Redirects, cookies, authentication, challenges about the server's certificate, client certificates,
+//! Redirects, authentication, challenges about the server's certificate, client certificates,
 //! proxies, racing of addresses, waiting for connectivity, and the metrics that belong to those. Their items say so, and
 //! have no effect.
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -139,9 +150,10 @@ pub use url::Url;
 
 pub use crate::foundation::{
     AuthChallengeDisposition, AuthenticationChallenge, AuthenticationMethod, CloseCode, CredentialPersistence,
-    ErrorCode, ErrorDomain, ErrorStage, HttpCookieAcceptPolicy, HttpCookieStorage, HttpUrlResponse, Message,
-    ProxyConfiguration, RootCertificates, SessionConfiguration, TaskMetrics, TlsProtocolVersion, TransactionMetrics,
-    UrlCredential, UrlCredentialStorage, UrlError, UrlProtectionSpace, UrlRequest, WebSocketOptions,
+    ErrorCode, ErrorDomain, ErrorStage, HttpCookie, HttpCookieAcceptPolicy, HttpCookieStorage, HttpUrlResponse,
+    Message, ProxyConfiguration, RootCertificates, SameSitePolicy, SessionConfiguration, TaskMetrics,
+    TlsProtocolVersion, TransactionMetrics, UrlCredential, UrlCredentialStorage, UrlError, UrlProtectionSpace,
+    UrlRequest, WebSocketOptions,
 };
 pub use crate::session::{
     ChallengeHandler, OperationQueue, RedirectionHandler, SessionDelegate, SessionTask, TaskDelegate, TaskFuture,
@@ -152,7 +164,7 @@ pub use crate::session::{
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::foundation::{Completion, Random};
+    pub use crate::foundation::{Completion, Jar, Random, cookie_date, registrable};
     pub use crate::http::{BodyReader, Extension, HeadParser, extensions, upgrade};
     pub use crate::loader::{
         Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, Timer, Timers,

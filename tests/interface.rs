@@ -72,6 +72,8 @@ fn what_types_promise() {
     is_number::<ErrorCode>();
     is_number::<ErrorDomain>();
     is_number::<TlsProtocolVersion>();
+    is_value::<HttpCookie>();
+    is_number::<SameSitePolicy>();
     is_number::<HttpCookieAcceptPolicy>();
     is_number::<AuthChallengeDisposition>();
     is_number::<AuthenticationMethod>();
@@ -553,6 +555,41 @@ fn responses() {
 }
 
 // Credentials.
+
+#[test]
+fn cookies() {
+    let url = url();
+    let cookies: Vec<HttpCookie> =
+        HttpCookie::cookies_with_response_header_fields(&[("Set-Cookie", "a=1; Path=/chat; Max-Age=60")], &url);
+    let field: Option<String> = HttpCookie::request_header_fields_with(&cookies);
+    assert_eq!(field.as_deref(), Some("a=1"));
+    let mut cookie: HttpCookie = HttpCookie::new("b", "2", ".example.com", "/");
+    let shown: (&str, &str, &str, &str) = (cookie.name(), cookie.value(), cookie.domain(), cookie.path());
+    assert_eq!(shown, ("b", "2", ".example.com", "/"));
+    assert!(cookie.is_session_only() && !cookie.is_secure() && !cookie.is_http_only() && cookie == cookie.clone());
+    let date: Option<SystemTime> = cookie.expires_date();
+    cookie.set_expires_date(date);
+    cookie.set_secure(true);
+    cookie.set_http_only(true);
+    for policy in [Some(SameSitePolicy::Lax), Some(SameSitePolicy::Strict), None] {
+        cookie.set_same_site_policy(policy);
+        assert_eq!(cookie.same_site_policy(), policy);
+    }
+
+    let storage = HttpCookieStorage::new();
+    storage.set_cookies(cookies, &url, Option::<&Url>::None);
+    storage.set_cookie(cookie.clone());
+    let (all, for_url): (Vec<HttpCookie>, Vec<HttpCookie>) = (storage.cookies(), storage.cookies_for(&url));
+    assert_eq!((all.len(), for_url.len()), (2, 2));
+    storage.delete_cookie(&cookie);
+    storage.remove_cookies_since(SystemTime::UNIX_EPOCH);
+    storage.set_cookie_accept_policy(HttpCookieAcceptPolicy::Never);
+    let policy: HttpCookieAcceptPolicy = storage.cookie_accept_policy();
+    assert!(policy == HttpCookieAcceptPolicy::Never && storage.cookies().is_empty());
+    let flushed: Result<(), UrlError> = storage.flush();
+    let opened: Result<HttpCookieStorage, UrlError> = HttpCookieStorage::open("/nowhere/at/all/cookies");
+    assert!(flushed.is_ok() && opened.is_err());
+}
 
 #[test]
 fn credentials_and_challenges() {

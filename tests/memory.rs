@@ -19,7 +19,8 @@ use std::time::Instant;
 use support::deflate::{Codec, accepts};
 use support::{PATIENCE, Peer, frame};
 use urlsession::{
-    Message, SessionConfiguration, SessionDelegate, TaskDelegate, Url, UrlSession, WebSocketDelegate, WebSocketTask,
+    HttpCookie, HttpCookieStorage, Message, SessionConfiguration, SessionDelegate, TaskDelegate, Url, UrlSession,
+    WebSocketDelegate, WebSocketTask,
 };
 
 /// Bytes of the heap for one open `ws` task of many to one address, which waits for a message.
@@ -115,6 +116,16 @@ fn an_idle_open_task() {
     let _alone = alone();
     idle_task(String::new(), IDLE);
     idle_task(accepts(""), IDLE_NEGOTIATED);
+}
+
+/// Tasks that sent the same cookies keep them once.
+#[test]
+fn an_idle_open_task_that_sent_cookies() {
+    let _alone = alone();
+    let cookie = HttpCookie::new("long", &"x".repeat(4000), "127.0.0.1", "/");
+    HttpCookieStorage::shared().set_cookie(cookie.clone());
+    idle_task(String::new(), IDLE);
+    HttpCookieStorage::shared().delete_cookie(&cookie);
 }
 
 /// `more`: lines of the server's answer.

@@ -36,14 +36,14 @@ pub struct SessionConfiguration {
     /// `httpAdditionalHeaders`: header fields of every request, empty by default. A field of the request itself goes before
     /// one of the same name here; names compare without case.
     pub http_additional_headers: HashMap<String, String>,
-    /// `httpCookieStorage`: the shared storage by default, `None` for no cookies. It has no effect yet: cookies are not
-    /// handled.
+    /// `httpCookieStorage`: where the cookies are that requests carry, and that servers set; the shared storage by default,
+    /// `None` for no cookies.
     pub http_cookie_storage: Option<HttpCookieStorage>,
-    /// `httpCookieAcceptPolicy`: [`HttpCookieAcceptPolicy::OnlyFromMainDocumentDomain`] by default. It has no effect yet:
-    /// cookies are not handled.
+    /// `httpCookieAcceptPolicy`: which cookies of servers are stored,
+    /// [`HttpCookieAcceptPolicy::OnlyFromMainDocumentDomain`] by default. It counts in the place of the storage's own.
     pub http_cookie_accept_policy: HttpCookieAcceptPolicy,
-    /// `httpShouldSetCookies`: whether requests carry cookies of the storage, true by default. It has no effect yet: cookies
-    /// are not handled.
+    /// `httpShouldSetCookies`: whether requests carry cookies of the storage, true by default. Those of answers are stored
+    /// either way. A `Cookie` field that was set by hand is sent where the storage has none to send.
     pub http_should_set_cookies: bool,
     /// `httpMaximumConnectionsPerHost`, 6 by default. It never has an effect on open sockets: a WebSocket is a connection of
     /// its own, and any number of them may be open to one host.
@@ -143,11 +143,12 @@ impl fmt::Debug for SessionConfiguration {
 /// `HTTPCookie.AcceptPolicy`: which cookies of servers are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum HttpCookieAcceptPolicy {
-    /// `.always`.
+    /// `.always`: all that a server may set.
     Always = 0,
-    /// `.never`.
+    /// `.never`: none. What is stored is still sent.
     Never = 1,
-    /// `.onlyFromMainDocumentDomain`.
+    /// `.onlyFromMainDocumentDomain`: where the request has a [`main_document_url`](crate::UrlRequest::main_document_url), those
+    /// of servers of the same site; all, where it has none.
     OnlyFromMainDocumentDomain = 2,
 }
 

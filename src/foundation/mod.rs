@@ -1,6 +1,7 @@
-//! Values that every storey speaks of: messages, close codes, requests, responses, errors, configuration.
+//! Values that every storey speaks of: messages, close codes, requests, responses, errors, configuration, cookies.
 //!
-//! Nothing here does anything by itself: no sockets, no threads, no clock, no generator of random bytes.
+//! Nothing here does anything by itself: no sockets, no threads, no clock, no generator of random bytes. (One thing looks at a
+//! clock, for programs: [`HttpCookieStorage`], which knows what has expired.)
 
 mod bundle;
 mod challenge;
@@ -8,6 +9,7 @@ mod close_code;
 mod completion;
 mod configuration;
 mod cookie_storage;
+mod cookies;
 mod credential;
 mod deflate_parameters;
 mod error;
@@ -29,7 +31,10 @@ pub use challenge::{AuthChallengeDisposition, AuthenticationChallenge};
 pub use close_code::CloseCode;
 pub use completion::Completion;
 pub use configuration::{HttpCookieAcceptPolicy, SessionConfiguration};
-pub use cookie_storage::HttpCookieStorage;
+pub use cookie_storage::{HttpCookieStorage, Keeper};
+pub use cookies::{HttpCookie, Jar, Kept, MAXIMUM_FILE, SameSitePolicy, kept_in};
+#[cfg(feature = "__internals")]
+pub use cookies::{cookie_date, registrable};
 pub use credential::{CredentialPersistence, UrlCredential, UrlCredentialStorage};
 pub use deflate_parameters::DeflateParameters;
 pub use error::{ErrorCode, ErrorDomain, ErrorStage, UrlError};

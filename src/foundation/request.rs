@@ -29,9 +29,11 @@ pub struct UrlRequest {
     /// `timeoutInterval`: how long the way to the open socket may stand still. `None`, the default: the session's
     /// [`timeout_interval_for_request`](crate::SessionConfiguration::timeout_interval_for_request).
     pub timeout_interval: Option<Duration>,
-    /// `httpShouldHandleCookies`, true by default. Cookies are not handled yet; the field is kept for them.
+    /// `httpShouldHandleCookies`, true by default: whether cookies of the session's storage are sent, and those of the answer
+    /// stored. A `Cookie` field that was set by hand is sent where the storage has none to send, or is not asked.
     pub http_should_handle_cookies: bool,
-    /// `mainDocumentURL`, `None` by default. For the cookie policy; cookies are not handled yet.
+    /// `mainDocumentURL`, `None` by default: the document that the request is made for, where cookies are only taken from its
+    /// site ([`HttpCookieAcceptPolicy::OnlyFromMainDocumentDomain`](crate::HttpCookieAcceptPolicy::OnlyFromMainDocumentDomain)).
     pub main_document_url: Option<Url>,
     fields: Vec<(String, String)>,
 }

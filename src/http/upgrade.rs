@@ -33,6 +33,7 @@ const OWN: [&str; 4] = ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSo
 /// neither.
 const FORBIDDEN: [&str; 5] = ["Content-Length", "Transfer-Encoding", "Expect", "Trailer", "TE"];
 
+const COOKIE: &str = "Cookie";
 const HOST: &str = "Host";
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
 const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
@@ -75,6 +76,8 @@ impl fmt::Debug for Upgrade {
 ///   last two not at all where they are empty.
 /// - permessage-deflate is offered as `options` have it, but for a request that has `Sec-WebSocket-Extensions` of its own:
 ///   that is all it offers, if it is empty nothing at all.
+/// - `cookies`, the value of `Cookie`, takes the place of what the caller has there; of cookies that would not fit
+///   into the 64 KiB the last are left out.
 /// - The fragment, the user and the password of the address are not sent.
 ///
 /// `nonce` is 16 unpredictable bytes, fresh for each request: RFC 6455 §4.1, item 7.
@@ -87,19 +90,25 @@ pub fn upgrade(
     request: &UrlRequest,
     additional: &HashMap<String, String>,
     options: &WebSocketOptions,
+    cookies: Option<&str>,
     nonce: [u8; 16],
 ) -> Result<Upgrade, UrlError> {
-    build(request, additional, options, nonce).map_err(|error| error.with_failing_url(&request.url))
+    build(request, additional, options, cookies, nonce).map_err(|error| error.with_failing_url(&request.url))
 }
 
 fn build(
     request: &UrlRequest,
     additional: &HashMap<String, String>,
     options: &WebSocketOptions,
+    cookies: Option<&str>,
     nonce: [u8; 16],
 ) -> Result<Upgrade, UrlError> {
     let host = host(request)?;
     let mut caller = caller_fields(request, additional)?;
+    if let Some(cookies) = cookies {
+        caller.retain(|(name, _)| !name.eq_ignore_ascii_case(COOKIE));
+        checked(COOKIE, cookies)?;
+    }
     let own_host =
         caller.iter().position(|(name, _)| name.eq_ignore_ascii_case(HOST)).map(|index| caller.remove(index));
     let protocols = offered_protocols(value(&caller, PROTOCOL).unwrap_or_default())?;
@@ -134,11 +143,25 @@ fn build(
             head.extend([name, ": ", value, "\r\n"]);
         }
     }
+    let room = BYTES.saturating_sub(head.len() + COOKIE.len() + ": \r\n\r\n".len());
+    if let Some(cookies) = cookies.and_then(|cookies| fitting(tokens::trim(cookies), room)) {
+        head.extend([COOKIE, ": ", cookies, "\r\n"]);
+    }
     head.push_str("\r\n");
     if head.len() > BYTES {
         return Err(bad(format!("the head of the request would have {} bytes, {BYTES} is the limit", head.len())));
     }
     Ok(Upgrade { head, offer: Offer { nonce, protocols, extensions, deflate } })
+}
+
+/// The first cookies of a field, as many as there is room for.
+fn fitting(cookies: &str, room: usize) -> Option<&str> {
+    if cookies.len() <= room {
+        return Some(cookies);
+    }
+    // The separator may begin where the room ends.
+    let end = cookies.match_indices("; ").map(|(end, _)| end).take_while(|end| *end <= room).last()?;
+    cookies.get(..end)
 }
 
 /// Checks what kind of request it is; its host, for the value of `Host`: RFC 6455 §4.1, item 4.

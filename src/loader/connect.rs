@@ -40,14 +40,17 @@ impl Loader {
         self.timeline.mark(Mark::FetchStart, env.now);
         let nonce = env.supply.random.bytes::<16>();
         // A request that cannot be sent fails before anything is done for it.
+        let cookies = self.settings.cookies_to_send();
         let Settings { request, common, .. } = &self.settings;
-        match http::upgrade(request, &common.additional_headers, &common.options, nonce)
+        let text = cookies.as_ref().map(|cookies| cookies.as_str());
+        match http::upgrade(request, &common.additional_headers, &common.options, text, nonce)
             .and_then(|upgrade| Ok((upgrade, tls?)))
         {
             Ok((upgrade, tls)) => {
                 self.prepared.get_or_insert_default().tls_config = tls;
                 if let Some(underway) = self.timeline.underway() {
                     underway.upgrade = Some((nonce, upgrade));
+                    underway.cookies = cookies;
                 }
             }
             Err(error) => return self.end(env, Cause::Failed(error), Linger::No),

@@ -16,6 +16,7 @@
 //! the server's certificates are shown at the end of `Securing`. Each starts the road again from `Resolving` or goes on.
 
 mod connect;
+mod cookies;
 mod deflation;
 mod end;
 mod event;
@@ -45,8 +46,8 @@ pub use timers::{Timer, Timers};
 pub use tls::client_config;
 
 use crate::foundation::{
-    Completion, ErrorStage, HttpUrlResponse, Message, Recent, SessionConfiguration, UrlError, UrlRequest,
-    WebSocketOptions,
+    Completion, ErrorStage, HttpCookieAcceptPolicy, HttpCookieStorage, HttpUrlResponse, Message, Recent,
+    SessionConfiguration, UrlError, UrlRequest, WebSocketOptions,
 };
 use crate::http::OpeningHead;
 use crate::websocket::{Contexts, Decoder, Outgoing, Supply, Violation};
@@ -88,6 +89,12 @@ pub struct Common {
     request_timeout: Duration,
     resource_timeout: Duration,
     options: WebSocketOptions,
+    cookie_storage: Option<HttpCookieStorage>,
+    cookie_policy: HttpCookieAcceptPolicy,
+    /// Requests carry cookies of the storage.
+    sends_cookies: bool,
+    /// Many tasks send the same.
+    cookies: Recent<String>,
     /// Servers answer all of a program's handshakes alike.
     heads: Recent<OpeningHead>,
     contexts: Arc<Contexts>,
@@ -101,6 +108,10 @@ impl Common {
             request_timeout: configuration.timeout_interval_for_request,
             resource_timeout: configuration.timeout_interval_for_resource,
             options: configuration.web_socket.clone(),
+            cookie_storage: configuration.http_cookie_storage.clone(),
+            cookie_policy: configuration.http_cookie_accept_policy,
+            sends_cookies: configuration.http_should_set_cookies,
+            cookies: Recent::default(),
             heads: Recent::default(),
             contexts: Arc::default(),
         }
@@ -670,7 +681,7 @@ mod tests {
     #[test]
     #[cfg_attr(not(target_pointer_width = "64"), ignore = "the bounds are those of 64 bits")]
     fn a_loader_is_small() {
-        assert!(size_of::<Loader>() <= 328, "{}", size_of::<Loader>());
-        assert!(size_of::<Timeline>() <= 80 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
+        assert!(size_of::<Loader>() <= 336, "{}", size_of::<Loader>());
+        assert!(size_of::<Timeline>() <= 88 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
     }
 }

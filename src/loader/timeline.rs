@@ -131,6 +131,8 @@ pub struct Underway {
     marks: [Option<Instant>; MARKS],
     /// The request, while it waits to be sent, and what its key was made from.
     pub upgrade: Option<([u8; 16], Upgrade)>,
+    /// The `Cookie` field of the request, where the storage had one.
+    pub cookies: Option<Arc<String>>,
     /// What the key of the request was made from, once it is sent.
     pub nonce: Option<[u8; 16]>,
     /// The bytes of the heads that came, informational ones too.
@@ -152,6 +154,7 @@ pub struct Opened {
     /// Each of [`KEPT`] in [`TICK`]s after that, or [`ABSENT`].
     marks: [u32; KEPT.len()],
     nonce: [u8; 16],
+    cookies: Option<Arc<String>>,
     head: Arc<OpeningHead>,
     addresses: Addresses,
     response_bytes: u32,
@@ -273,6 +276,7 @@ impl Underway {
             start: start.checked_duration_since(epoch.instant)?.as_nanos().try_into().ok()?,
             marks,
             nonce: self.nonce?,
+            cookies: self.cookies.clone(),
             head: Arc::clone(head),
             addresses,
             response_bytes: self.response_bytes.try_into().ok()?,
@@ -296,9 +300,10 @@ impl Underway {
             return metrics;
         }
         // As it went out, with the fields of the handshake.
+        let cookies = self.cookies.as_ref().map(|cookies| cookies.as_str());
         let upgrade = self
             .nonce
-            .and_then(|nonce| http::upgrade(request, &common.additional_headers, &common.options, nonce).ok());
+            .and_then(|nonce| http::upgrade(request, &common.additional_headers, &common.options, cookies, nonce).ok());
         let mut sent = request.as_ref().clone();
         for (name, value) in upgrade.iter().flat_map(Upgrade::fields) {
             sent.set_value(value, name);
@@ -354,6 +359,7 @@ impl Opened {
         Underway {
             marks: filled_in(start, self.marks.map(mark)),
             upgrade: None,
+            cookies: self.cookies.clone(),
             nonce: Some(self.nonce),
             response_bytes: self.response_bytes as usize,
             opening: Some(Arc::clone(&self.head)),
@@ -376,6 +382,7 @@ pub mod tests {
     use crate::loader::Common;
 
     const NONCE: [u8; 16] = [7; 16];
+    const COOKIES: &str = "a=1; b=2";
 
     fn settings() -> Settings {
         let mut configuration = SessionConfiguration::default();
@@ -417,6 +424,7 @@ pub mod tests {
         }
         let underway = timeline.underway().unwrap();
         underway.nonce = Some(NONCE);
+        underway.cookies = Some(Arc::new(COOKIES.to_owned()));
         underway.response_bytes = 123;
         underway.local_address = Some(address.parse().unwrap());
         underway.remote_address = Some("192.0.2.1:80".parse().unwrap());
@@ -462,11 +470,13 @@ pub mod tests {
             assert_eq!(transaction.local_address, Some(address.parse().unwrap()));
             assert_eq!(transaction.remote_address, Some("192.0.2.1:80".parse().unwrap()));
             assert_eq!(transaction.request.value("X-Common"), Some("yes"));
+            assert_eq!(transaction.request.value("Cookie"), Some(COOKIES));
             let mut random = Random::new(|bytes| bytes.fill(7));
             let sent = http::upgrade(
                 &settings.request,
                 &settings.common.additional_headers,
                 &settings.common.options,
+                Some(COOKIES),
                 random.bytes(),
             )
             .unwrap();

@@ -62,6 +62,8 @@ impl Loader {
                 .push(Event::Informational(head.into_response(self.settings.request.url.clone(), Vec::new())));
         }
         self.timeline.mark(Mark::ResponseEnd, env.now);
+        // Whoever is told of the answer finds them.
+        self.settings.store_cookies(&head);
         match upgrading.offer.check(&head) {
             Ok(accepted) => {
                 let heads = &self.settings.common.heads;

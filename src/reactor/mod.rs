@@ -2,12 +2,14 @@
 //!
 //! In come commands (a task starts, something of it changed), what the kernel tells of sockets, answers of the resolver
 //! and deadlines; out go bytes to sockets and [`Event`](crate::loader::Event)s to each task's [`Client`]. A session's
-//! thread starts with its first task and ends when the session is invalidated and its sockets are closed.
+//! thread starts with its first task and ends when the session is invalidated and its sockets are closed. What else only the
+//! system can do is here, too: the look-up of names, random bytes, and the file that cookies are kept in.
 //!
 //! No user code runs here, but for [`Work`] that the session posts: the callbacks of an immediate queue.
 
 mod client;
 mod connection;
+mod cookie_file;
 mod deadlines;
 mod event_loop;
 mod helm;
@@ -28,6 +30,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use client::{Client, Delivered, Scheduled, Work};
 pub use connection::{Connection, Cork};
+pub use cookie_file::after_flush;
 pub use deadlines::Deadlines;
 pub use helm::Helm;
 

@@ -18,7 +18,7 @@ use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
 use crate::http::check_protocols;
 use crate::loader::{Callback, Common, Epoch, Loader, Settings, Tls, client_config};
-use crate::reactor::{Connection, Reactor, Scheduled, Work};
+use crate::reactor::{Connection, Reactor, Scheduled, Work, after_flush};
 
 /// `maximumMessageSize` of a new task, in bytes.
 const MAXIMUM_MESSAGE_SIZE: usize = 1024 * 1024;
@@ -173,17 +173,24 @@ impl UrlSession {
         }
     }
 
-    /// `reset(completionHandler:)`: forgets what later tasks would reuse (TLS sessions; there are no cookies and credentials
-    /// yet), and calls the handler on the delegate queue. Open sockets stay.
+    /// `reset(completionHandler:)`: empties the cookie storage of the configuration (the shared one, too, where the session has
+    /// that; one that is kept on disk before the handler is called), forgets what else later tasks would reuse (TLS sessions; there are no credentials yet), and calls the handler on
+    /// the delegate queue. Open sockets stay.
     pub fn reset(&self, completion_handler: impl FnOnce() + Send + 'static) {
-        *self.0.shared.tls.lock() = None;
-        self.0.shared.announce(Box::new(completion_handler));
+        if let Some(storage) = &self.0.shared.configuration.http_cookie_storage {
+            storage.clear();
+        }
+        self.flush(completion_handler);
     }
 
-    /// `flush(completionHandler:)`: what is to be kept is written to disk (there is nothing yet), later tasks make new TLS
-    /// sessions, and the handler is called on the delegate queue.
+    /// `flush(completionHandler:)`: cookies of a storage that is [kept on disk](crate::HttpCookieStorage::open) are written,
+    /// later tasks make new TLS sessions, and then the handler is called on the delegate queue.
     pub fn flush(&self, completion_handler: impl FnOnce() + Send + 'static) {
-        self.reset(completion_handler);
+        let shared = Arc::clone(&self.0.shared);
+        *shared.tls.lock() = None;
+        after_flush(self.0.shared.configuration.http_cookie_storage.as_ref(), move || {
+            shared.announce(Box::new(completion_handler));
+        });
     }
 
     /// `getAllTasks(completionHandler:)`: the tasks that have not completed, those never resumed too, in the order in which

@@ -36,7 +36,7 @@ fn urls() {
             url => url.to_owned(),
         };
         let head = Url::parse(&url).map_err(|error| error.to_string()).and_then(|url| {
-            let upgrade = upgrade(&UrlRequest::new(url), &HashMap::new(), &WebSocketOptions::default(), [0; 16]);
+            let upgrade = upgrade(&UrlRequest::new(url), &HashMap::new(), &WebSocketOptions::default(), None, [0; 16]);
             upgrade.map(|upgrade| upgrade.head).map_err(|error| error.to_string())
         });
         let head = match (text(case, "expected"), head) {

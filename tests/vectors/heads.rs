@@ -36,7 +36,7 @@ fn open(case: &Value, response: &str, size: usize) -> Result<Opened, Refused> {
         request.set_value(extensions, "Sec-WebSocket-Extensions");
     }
     let nonce = *b"not the sample's";
-    let upgrade = upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), nonce).expect("a request");
+    let upgrade = upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), None, nonce).expect("a request");
 
     let key = STANDARD.encode(nonce);
     let accept = STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));

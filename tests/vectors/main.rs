@@ -5,6 +5,7 @@
 //! holds exactly the cases that differ: one that no longer does fails the test, too.
 
 mod addresses;
+mod cookies;
 mod extensions;
 mod frames;
 mod heads;

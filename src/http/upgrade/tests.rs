@@ -26,11 +26,11 @@ fn additional(fields: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 fn made(request: &UrlRequest, fields: &[(&str, &str)]) -> Upgrade {
-    upgrade(request, &additional(fields), &WebSocketOptions::default(), NONCE).unwrap()
+    upgrade(request, &additional(fields), &WebSocketOptions::default(), None, NONCE).unwrap()
 }
 
 fn refused(request: &UrlRequest, fields: &[(&str, &str)]) -> UrlError {
-    let error = upgrade(request, &additional(fields), &WebSocketOptions::default(), NONCE).unwrap_err();
+    let error = upgrade(request, &additional(fields), &WebSocketOptions::default(), None, NONCE).unwrap_err();
     assert_eq!(error.stage(), ErrorStage::Request);
     assert_eq!(error.failing_url(), Some(&request.url));
     error
@@ -386,4 +386,24 @@ fn what_is_shown_is_escaped_and_cut() {
     let long = format!("Upgrade: \u{202e}{}", "x".repeat(10_000));
     let text = verdict(SWITCHING, &[&long, "Connection: Upgrade", ACCEPT_LINE]).unwrap_err();
     assert!(text.starts_with("the server's Upgrade is \"\\u{202e}xxx") && text.len() < 200, "{text}");
+}
+
+#[test]
+fn of_cookies_as_many_are_sent_as_there_is_room_for() {
+    let mut request = UrlRequest::new(Url::parse("ws://example.com/").unwrap());
+    let head = |request: &UrlRequest, cookies| {
+        upgrade(request, &HashMap::new(), &WebSocketOptions::default(), Some(cookies), [7; 16])
+            .map(|upgrade| upgrade.head)
+    };
+    request.set_value("", "X-Long");
+    let without = head(&request, "a=1; b=2; c=3").unwrap().len() - "Cookie: a=1; b=2; c=3\r\n".len();
+    for (room, sent) in [(13, "a=1; b=2; c=3"), (12, "a=1; b=2"), (8, "a=1; b=2"), (7, "a=1"), (3, "a=1"), (2, "")] {
+        let length = BYTES - without - "Cookie: \r\n".len() - room;
+        request.set_value(&"x".repeat(length), "X-Long");
+        let head = head(&request, "a=1; b=2; c=3").unwrap();
+        let field = head.lines().find_map(|line| line.strip_prefix("Cookie: ")).unwrap_or_default();
+        assert_eq!(field, sent, "{room}");
+        assert!(head.len() <= BYTES);
+    }
+    assert!(fitting("", 0).is_some() && fitting("a", 0).is_none());
 }
