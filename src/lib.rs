@@ -97,6 +97,14 @@
 //! share [one storage](HttpCookieStorage::shared) in memory, an [ephemeral](SessionConfiguration::ephemeral) one has its own, and
 //! [`HttpCookieStorage::open`] gives one that is kept in a file.
 //!
+//! # Redirects and authentication
+//!
+//! On the way to the open socket a task follows redirects, and answers challenges by Basic (RFC 7617) and by Digest (RFC 7616):
+//! [`will_perform_http_redirection`](TaskDelegate::will_perform_http_redirection) and
+//! [`task_did_receive_challenge`](TaskDelegate::task_did_receive_challenge) have a say in each. Without a delegate redirects are
+//! followed, and the user of the address and the [credential storage](UrlCredentialStorage) answer. Nothing that the caller set
+//! for one origin goes to another but what is harmless.
+//!
 //! # Compression
 //!
 //! permessage-deflate (RFC 7692) is offered by default and used where the server accepts; the `Sec-WebSocket-Extensions` field
@@ -121,6 +129,11 @@
 //! | wait for a pong of the keep-alive, which is off | 20 s | [`pong_timeout`](WebSocketOptions::pong_timeout), [`ping_interval`](WebSocketOptions::ping_interval) |
 //! | heads of the server's answer | 64 KiB in all, 128 fields each | |
 //! | body of a refusal | the first 64 KiB | |
+//! | redirects; answers to challenges | 20; 20 | |
+//! | challenges of an answer; length of a realm | 32; 1 KiB | |
+//! | spaces whose credentials came from challenges | 256 in a storage | [`UrlCredentialStorage`] |
+//! | spaces that a session sends credentials to unasked | 16 of an origin, 128 in all | |
+//! | wait for the rest of an answer before the next request | 1 s; then a new connection | |
 //! | head of the request | 64 KiB | |
 //! | cookies of a storage | 180 of a site, 3,000 in all | [`HttpCookieStorage`] |
 //! | a cookie | 4,096 bytes of name and value, attributes of 1,024 bytes each, 400 days | |
@@ -134,7 +147,7 @@
 //!
 //! # Not yet
 //!
-//! Redirects, authentication, challenges about the server's certificate, client certificates,
+//! Challenges about the server's certificate, client certificates,
 //! proxies, racing of addresses, waiting for connectivity, and the metrics that belong to those. Their items say so, and
 //! have no effect.
 #![deny(unsafe_op_in_unsafe_fn)]
@@ -164,11 +177,14 @@ pub use crate::session::{
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::foundation::{Completion, Jar, Random, cookie_date, registrable};
-    pub use crate::http::{BodyReader, Extension, HeadParser, extensions, upgrade};
+    pub use crate::foundation::{Completion, Jar, Random, cookie_date, proxy_space, registrable};
+    pub use crate::http::{
+        Added, BodyReader, Extension, HeadParser, KnownSpaces, authentication, extensions, is_downgrade,
+        is_same_origin, redirect, upgrade,
+    };
     pub use crate::loader::{
-        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Settings, Spare, Timer, Timers,
-        client_config,
+        Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Question, Reply, Settings, Spare,
+        Subject, Timer, Timers, client_config,
     };
     pub use crate::reactor::Deadlines;
     pub use crate::websocket::{

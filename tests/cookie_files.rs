@@ -312,6 +312,56 @@ fn what_is_changed_by_a_call_is_what_the_others_have_written() {
 }
 
 #[test]
+fn what_another_set_for_a_short_time_does_not_leave_the_older_one() {
+    let folder = Folder::new();
+    let (storage, other) = (open(&folder.file()), open(&folder.file()));
+    storage.set_cookie(lasting("a", "old"));
+    let mut lifetime = Duration::from_millis(50);
+    // However slow the disk is: it is written before it expires.
+    while !fs::read_to_string(folder.file()).unwrap().contains("\ta\tnew\n") {
+        assert!(lifetime < PATIENCE);
+        lifetime *= 2;
+        let mut short = lasting("a", "new");
+        short.set_expires_date(Some(SystemTime::now() + lifetime));
+        other.set_cookie(short);
+    }
+    let deadline = Instant::now() + 2 * PATIENCE;
+    while !other.cookies().is_empty() {
+        assert!(Instant::now() < deadline);
+        std::thread::yield_now();
+    }
+    storage.set_cookie(lasting("b", "1"));
+    assert_eq!((shown(&storage).as_str(), kept(&folder.file()).as_str()), ("b=1", "b=1"));
+}
+
+#[test]
+#[cfg(unix)]
+fn links_lead_to_what_is_not_there_yet() {
+    use std::os::unix::fs::symlink;
+
+    let (folder, data) = (Folder::new(), Folder::new());
+    let second = folder.0.join("second");
+    // From the folder of the link, and from the root.
+    fs::create_dir(folder.0.join("below")).unwrap();
+    symlink("below/../second", folder.file()).unwrap();
+    symlink(data.file(), &second).unwrap();
+    let (storage, other) = (open(&folder.file()), open(&data.file()));
+    storage.set_cookie(lasting("a", "1"));
+    other.set_cookie(lasting("b", "1"));
+    assert_eq!((kept(&data.file()).as_str(), kept(&folder.file()).as_str()), ("a=1 b=1", "a=1 b=1"));
+    assert!([folder.file(), second].iter().all(|link| link.is_symlink()));
+    assert_eq!(data.names(), ["cookies", "cookies.lock"]);
+    assert_eq!(folder.names(), ["below", "cookies", "second"]);
+    // To no folder, and to each other.
+    for (name, target) in [("nowhere", "absent/cookies"), ("here", "there"), ("there", "here")] {
+        symlink(target, folder.0.join(name)).unwrap();
+    }
+    for name in ["nowhere", "here"] {
+        assert!(HttpCookieStorage::open(folder.0.join(name)).is_err(), "{name}");
+    }
+}
+
+#[test]
 fn storages_of_one_process_that_share_a_file_lose_nothing() {
     let folder = Folder::new();
     let threads: Vec<_> = (0..4)
@@ -503,4 +553,124 @@ fn a_child_ends_when_its_input_does() {
     let mut other = Other::start(&folder.file());
     other.tell("end");
     while !other.line().contains("1 passed") {}
+}
+
+/// Flushes of sessions while somebody else has the file.
+#[cfg(unix)]
+mod flushes {
+    use std::sync::Arc;
+
+    use rustix::fs::{FlockOperation, flock};
+    use urlsession::OperationQueue;
+
+    use super::support::hooks::eventually;
+    use super::support::{Events, Recorder};
+    use super::*;
+
+    /// A session whose storage has a cookie, in a file that somebody else has locked until the result is dropped.
+    fn locked_session(folder: &Folder, queue: OperationQueue) -> (fs::File, UrlSession, Arc<Recorder>, Events) {
+        let storage = open(&folder.file());
+        storage.set_cookie(lasting("a", "1"));
+        let lock = fs::File::open(folder.0.join("cookies.lock")).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let mut configuration = SessionConfiguration::default();
+        configuration.http_cookie_storage = Some(storage);
+        let (session, recorder, events) = recorded_session_with(configuration, Some(queue));
+        (lock, session, recorder, events)
+    }
+
+    /// The end of a session is its last word, whoever ends it, on every kind of queue.
+    #[test]
+    fn the_end_of_a_session_waits_for_its_flushes() {
+        let queues = [
+            OperationQueue::serial,
+            OperationQueue::new,
+            OperationQueue::immediate,
+            || OperationQueue::with_executor(|job| job()),
+            || OperationQueue::with_executor(|job| drop(std::thread::spawn(job))),
+        ];
+        let ends: [fn(&UrlSession); 3] =
+            [UrlSession::finish_tasks_and_invalidate, UrlSession::invalidate_and_cancel, |_| ()];
+        for (number, queue) in queues.into_iter().enumerate() {
+            for end in ends {
+                let folder = Folder::new();
+                let (lock, session, recorder, events) = locked_session(&folder, queue());
+                let (reset, flush, barrier) = (recorder.clone(), recorder.clone(), recorder.clone());
+                let held = Arc::new(());
+                let with_reset = Arc::clone(&held);
+                session.reset(move || {
+                    reset.note("reset");
+                    drop(with_reset);
+                });
+                session.flush(move || flush.note("flush"));
+                end(&session);
+                // An end that is on its way by now is told before this.
+                session.get_all_tasks(move |_| barrier.note("barrier"));
+                assert_eq!(events.next(), "barrier", "{number}");
+                assert!(session.delegate().is_some());
+                // Where nothing else ended it, this does.
+                drop(session);
+                drop(lock);
+                events.wait_for("invalid");
+                assert_eq!(events.log(), ["barrier", "reset", "flush", "invalid None"], "{number}");
+                assert_eq!(kept(&folder.file()), "");
+                eventually("all is let go", || Arc::strong_count(&recorder) == 1 && Arc::strong_count(&held) == 1);
+            }
+        }
+    }
+
+    /// The last handle goes while a flush waits, and the flush is all that is left of the session.
+    #[test]
+    fn a_session_without_handles_still_flushes() {
+        let folder = Folder::new();
+        let queue = OperationQueue::serial();
+        let (lock, session, recorder, events) = locked_session(&folder, queue.clone());
+        let note = recorder.clone();
+        session.reset(move || note.note("reset"));
+        drop(session);
+        // What the drop put on the queue stands before this.
+        queue.add_operation(|| ());
+        queue.wait_until_all_operations_are_finished();
+        assert_eq!(events.log(), Vec::<String>::new());
+        drop(lock);
+        events.wait_for("invalid");
+        assert_eq!(events.log(), ["reset", "invalid None"]);
+        eventually("the delegate is let go", || Arc::strong_count(&recorder) == 1);
+    }
+
+    /// However many wait for the disk, one thread does it for them, and they are told in the order of their calls.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn many_flushes_are_told_in_order_by_one_thread() {
+        const COUNT: usize = 400;
+
+        let threads = || fs::read_dir("/proc/self/task").unwrap().count();
+        let folder = Folder::new();
+        let (lock, session, _recorder, _events) = locked_session(&folder, OperationQueue::serial());
+        let (told, done) = mpsc::channel();
+        let before = threads();
+        for number in 0..COUNT {
+            let told = told.clone();
+            let handler = move || told.send(number).unwrap();
+            if number % 2 == 0 { session.flush(handler) } else { session.reset(handler) }
+        }
+        // Other tests have threads, too, but not so many.
+        assert!(threads() < before + COUNT / 2, "{before}, then {}", threads());
+        drop(lock);
+        let expect = |numbers: std::ops::Range<usize>| {
+            for number in numbers {
+                assert_eq!(done.recv_timeout(PATIENCE), Ok(number));
+            }
+        };
+        expect(0..COUNT);
+        // And so it is where the disk keeps nobody waiting, and the thread ends and begins again.
+        for _ in 0..100 {
+            for number in 0..4 {
+                let told = told.clone();
+                session.flush(move || told.send(number).unwrap());
+            }
+            expect(0..4);
+        }
+        session.finish_tasks_and_invalidate();
+    }
 }

@@ -141,7 +141,7 @@ fn they_are_stored_before_anybody_is_told() {
 #[test]
 fn refusals_set_cookies_too() {
     let answers = [
-        "HTTP/1.1 302 Found\r\nLocation: /x\r\nSet-Cookie: a=1\r\nContent-Length: 0\r\n\r\n",
+        "HTTP/1.1 302 Found\r\nSet-Cookie: a=1\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 401 Who?\r\nSet-Cookie: a=1\r\nContent-Length: 2\r\n\r\nno",
         "HTTP/1.1 503 Later\r\nSet-Cookie: a=1\r\n\r\n",
         "HTTP/1.1 200 OK\r\nSet-Cookie: a=1\r\nContent-Length: 0\r\n\r\n",

@@ -598,8 +598,13 @@ fn credentials_and_challenges() {
     let _: (Option<&str>, Option<&str>) = (credential.user(), credential.password());
     assert_eq!((credential.user(), credential.password()), (Some("me"), Some("hidden")));
     assert_eq!(credential.persistence(), CredentialPersistence::ForSession);
-    let _ = [CredentialPersistence::None, CredentialPersistence::ForSession, CredentialPersistence::Permanent];
+    let _: fn(&UrlCredential) -> CredentialPersistence = UrlCredential::persistence;
+    let persistences =
+        [CredentialPersistence::None, CredentialPersistence::ForSession, CredentialPersistence::Permanent];
+    assert_eq!(persistences.map(|persistence| persistence as i32), [0, 1, 2]);
 
+    let _: fn(&str, u16, Option<&str>, Option<&str>, AuthenticationMethod) -> UrlProtectionSpace =
+        UrlProtectionSpace::new;
     let space = UrlProtectionSpace::new("example.com", 443, Some("wss"), Some("chat"), AuthenticationMethod::HttpBasic);
     assert_eq!((space.host(), space.port(), space.protocol()), ("example.com", 443, Some("https")));
     assert_eq!((space.realm(), space.authentication_method()), (Some("chat"), AuthenticationMethod::HttpBasic));
@@ -628,6 +633,28 @@ fn credentials_and_challenges() {
     assert_ne!(HttpCookieStorage::new(), HttpCookieStorage::shared());
     assert_eq!(UrlCredentialStorage::shared(), UrlCredentialStorage::shared());
     assert_ne!(UrlCredentialStorage::new(), UrlCredentialStorage::shared());
+}
+
+#[test]
+fn credential_storages() {
+    let storage: UrlCredentialStorage = UrlCredentialStorage::new();
+    let space = UrlProtectionSpace::new("example.com", 0, Some("wss"), Some("chat"), AuthenticationMethod::HttpBasic);
+    let me = UrlCredential::new("me", "hidden", CredentialPersistence::ForSession);
+    let you = UrlCredential::new("you", "hidden", CredentialPersistence::Permanent);
+    storage.set(me.clone(), &space);
+    storage.set_default_credential(you.clone(), &space);
+    let all: HashMap<String, UrlCredential> = storage.credentials_for(&space);
+    assert_eq!(all, HashMap::from([("me".to_owned(), me), ("you".to_owned(), you.clone())]));
+    let default: Option<UrlCredential> = storage.default_credential_for(&space);
+    assert_eq!(default, Some(you.clone()));
+    storage.remove(&you, &space);
+    assert_eq!(storage.default_credential_for(&space), None);
+
+    // A reset empties the storage of the session, before it returns.
+    let mut configuration = SessionConfiguration::default();
+    configuration.url_credential_storage = Some(storage.clone());
+    UrlSession::new(configuration).reset(|| ());
+    assert!(storage.credentials_for(&space).is_empty());
 }
 
 // Errors.

@@ -13,8 +13,8 @@ use support::echo::EchoServer;
 use support::hooks::{Called, eventually, hooks};
 use support::{Events, PATIENCE, Recorder, Server, field, recorded_session, recorded_session_with, recorder};
 use urlsession::{
-    CloseCode, ErrorCode, Message, OperationQueue, SessionConfiguration, SessionTask, TaskState, UrlRequest,
-    UrlSession, WebSocketTask,
+    CloseCode, ErrorCode, HttpCookieStorage, Message, OperationQueue, SessionConfiguration, SessionTask, TaskState,
+    UrlRequest, UrlSession, WebSocketTask,
 };
 
 /// How long the absence of something is waited for.
@@ -614,6 +614,40 @@ fn invalidation_returns_at_once_from_many_threads() {
         assert_eq!(log.iter().filter(|event| event.starts_with("complete")).count(), 4, "{log:#?}");
         assert_eq!(log.iter().filter(|event| event.starts_with("invalid")).count(), 1, "{log:#?}");
         assert_eq!(log.last().unwrap(), "invalid None");
+        eventually("the delegate is let go", || Arc::strong_count(&recorder) == 1);
+    }
+}
+
+/// Where nothing is on disk there is nothing to wait for, and no thread to wait.
+#[test]
+fn a_flush_of_what_is_in_memory_is_told_within_the_call() {
+    for storage in [None, Some(HttpCookieStorage::new())] {
+        let mut configuration = SessionConfiguration::default();
+        configuration.http_cookie_storage = storage;
+        let queue = OperationQueue::with_executor(|job| job());
+        let (session, recorder, events) = recorded_session_with(configuration, Some(queue));
+        let own = thread::current().id();
+        for name in ["reset", "flush"] {
+            let recorder = Recorder::clone(&recorder);
+            let handler = move || {
+                assert_eq!(thread::current().id(), own);
+                recorder.note(name);
+            };
+            if name == "reset" {
+                session.reset(handler)
+            } else {
+                session.flush(handler)
+            }
+            assert_eq!(events.log().last().map(String::as_str), Some(name));
+        }
+        // The session's end is told there, too, behind a handler that asks for it.
+        let (ending, last) = (session.clone(), Recorder::clone(&recorder));
+        session.flush(move || {
+            ending.finish_tasks_and_invalidate();
+            last.note("last");
+        });
+        assert_eq!(events.log(), ["reset", "flush", "last", "invalid None"]);
+        drop(session);
         eventually("the delegate is let go", || Arc::strong_count(&recorder) == 1);
     }
 }

@@ -16,7 +16,6 @@ pub struct AuthenticationChallenge {
 }
 
 impl AuthenticationChallenge {
-    #[cfg_attr(not(test), expect(dead_code, reason = "no storey asks the delegate yet"))]
     pub(crate) fn new(
         protection_space: UrlProtectionSpace,
         proposed_credential: Option<UrlCredential>,
@@ -42,7 +41,8 @@ impl AuthenticationChallenge {
         self.previous_failure_count
     }
 
-    /// `failureResponse`: the 401 or 407 that asks. `None` for the methods of TLS.
+    /// `failureResponse`: the 401 or 407 that asks, without its body, which may still be on its way. `None` for the methods of
+    /// TLS.
     pub fn failure_response(&self) -> Option<&HttpUrlResponse> {
         self.failure_response.as_ref()
     }

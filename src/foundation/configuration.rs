@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::cookie_storage::HttpCookieStorage;
-use super::credential::UrlCredentialStorage;
+use super::credential_storage::UrlCredentialStorage;
 use super::proxy_configuration::ProxyConfiguration;
 use super::root_certificates::RootCertificates;
 use super::tls_protocol_version::TlsProtocolVersion;
@@ -48,8 +48,9 @@ pub struct SessionConfiguration {
     /// `httpMaximumConnectionsPerHost`, 6 by default. It never has an effect on open sockets: a WebSocket is a connection of
     /// its own, and any number of them may be open to one host.
     pub http_maximum_connections_per_host: usize,
-    /// `urlCredentialStorage`: the shared storage by default, `None` for none. It has no effect yet: credentials are not
-    /// stored.
+    /// `urlCredentialStorage`: the shared storage by default, `None` for none. Its credentials are
+    /// proposed to the delegate where a server asks, and used where there is no delegate; those that a delegate gives are
+    /// kept there as they want to be.
     pub url_credential_storage: Option<UrlCredentialStorage>,
     /// `proxyConfigurations`: the proxies to choose from; `None`, the default, stands for those of the environment, and an
     /// empty list for none. It has no effect yet: a task connects directly.

@@ -37,8 +37,12 @@ impl UrlError {
         self.changed(|parts| parts.source = Some(Arc::new(source)))
     }
 
+    /// One that names an address already goes on with that.
     pub(crate) fn with_failing_url(self, url: &Url) -> Self {
-        self.changed(|parts| parts.failing_url = Some(url.clone()))
+        match self.0.failing_url {
+            Some(_) => self,
+            None => self.changed(|parts| parts.failing_url = Some(url.clone())),
+        }
     }
 
     pub(crate) fn with_response(self, response: HttpUrlResponse) -> Self {

@@ -1,6 +1,11 @@
 //! What a credential is for.
 
+use url::Host;
+
 use super::proxy_configuration::ProxyKind;
+
+/// How long a realm may be that is kept because a server said it, in bytes.
+const MAXIMUM_REALM: usize = 1024;
 
 /// `URLProtectionSpace`: a server or a proxy, and the part of it (the realm) that a credential opens.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -15,8 +20,8 @@ pub struct UrlProtectionSpace {
 
 impl UrlProtectionSpace {
     /// `URLProtectionSpace(host:port:protocol:realm:authenticationMethod:)`: a part of a server. Port 0 stands for the
-    /// protocol's own. Hosts and protocols compare without case and are kept in lower case; `ws` and `wss` are kept as `http`
-    /// and `https`.
+    /// protocol's own. Hosts and protocols compare without case and are kept in lower case; `ws` and `wss` are kept as
+    /// `http` and `https`.
     pub fn new(
         host: &str,
         port: u16,
@@ -40,7 +45,6 @@ impl UrlProtectionSpace {
     }
 
     /// `URLProtectionSpace(proxyHost:port:type:realm:authenticationMethod:)`.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no proxy asks for credentials yet"))]
     pub(crate) fn of_proxy(
         kind: ProxyKind,
         host: &str,
@@ -49,6 +53,36 @@ impl UrlProtectionSpace {
         method: AuthenticationMethod,
     ) -> Self {
         Self { proxy: Some(kind), ..Self::new(host, port, None, realm, method) }
+    }
+
+    /// As it is kept and looked up: 0 is the port that it stands for, and the host is written as in a URL (an IPv6
+    /// address in brackets, a name in its ASCII form). Spaces that mean the same are equal then.
+    pub(crate) fn canonical(&self) -> Self {
+        let port = match (self.port, self.protocol()) {
+            (0, Some("http")) => 80,
+            (0, Some("https")) => 443,
+            (port, _) => port,
+        };
+        let bare = self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&self.host);
+        let written = if bare.contains(':') { Host::parse(&format!("[{bare}]")) } else { Host::parse(bare) };
+        let host = written.map_or_else(|_| self.host.clone(), |host| host.to_string());
+        Self { host, port, ..self.clone() }
+    }
+
+    /// Whether both are spaces of one server or of one proxy. Both are canonical.
+    pub(crate) fn has_origin_of(&self, other: &Self) -> bool {
+        let origin = |space: &Self| (space.port, space.proxy);
+        origin(self) == origin(other) && self.host == other.host && self.protocol == other.protocol
+    }
+
+    /// As it is shown: an IPv6 address without brackets, as on Apple's.
+    pub(crate) fn displayed(&self) -> Self {
+        Self { host: self.host.trim_matches(['[', ']']).to_owned(), ..self.clone() }
+    }
+
+    /// Whether the realm is one to keep where nobody but the server has said it: of at most 1 KiB.
+    pub(crate) fn has_short_realm(&self) -> bool {
+        self.realm().is_none_or(|realm| realm.len() <= MAXIMUM_REALM)
     }
 
     /// `host`, in lower case.
@@ -89,6 +123,12 @@ impl UrlProtectionSpace {
         };
         inside_tls || self.authentication_method.hides_the_password()
     }
+}
+
+/// The space of an HTTP proxy, for tests: programs only ever get it with a challenge.
+#[cfg(feature = "__internals")]
+pub fn proxy_space(host: &str, port: u16, realm: Option<&str>, method: AuthenticationMethod) -> UrlProtectionSpace {
+    UrlProtectionSpace::of_proxy(ProxyKind::HttpConnect, host, port, realm, method)
 }
 
 /// `NSURLAuthenticationMethod…`: how a server or a proxy wants to be convinced.
@@ -144,6 +184,32 @@ mod tests {
         };
         assert_eq!(space("EXAMPLE.com", "wss"), space("example.com", "https"));
         assert_ne!(space("example.com", "ws"), space("example.com", "https"));
+    }
+
+    #[test]
+    fn canonical_hosts_and_ports() {
+        let table = [
+            (("example.com", 0, Some("ws")), ("example.com", 80)),
+            (("example.com", 0, Some("https")), ("example.com", 443)),
+            (("example.com", 0, Some("ftp")), ("example.com", 0)),
+            (("example.com", 0, None), ("example.com", 0)),
+            (("example.com", 8080, Some("ws")), ("example.com", 8080)),
+            (("[::1]", 1, Some("ws")), ("[::1]", 1)),
+            (("0:0::1", 1, Some("ws")), ("[::1]", 1)),
+            (("127.1", 1, Some("ws")), ("127.0.0.1", 1)),
+            (("b\u{fc}cher.example", 1, Some("ws")), ("xn--bcher-kva.example", 1)),
+            // What no URL can have stays what it is.
+            (("a b", 1, Some("ws")), ("a b", 1)),
+            (("[::1", 1, Some("ws")), ("[::1", 1)),
+            (("", 1, Some("ws")), ("", 1)),
+        ];
+        for ((host, port, protocol), expected) in table {
+            let space = UrlProtectionSpace::new(host, port, protocol, Some("a"), AuthenticationMethod::HttpBasic);
+            let canonical = space.canonical();
+            assert_eq!((canonical.host(), canonical.port()), expected, "{host:?}");
+            assert_eq!((canonical.protocol(), canonical.realm()), (space.protocol(), Some("a")));
+            assert_eq!(canonical.canonical(), canonical);
+        }
     }
 
     #[test]

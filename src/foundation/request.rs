@@ -36,7 +36,21 @@ pub struct UrlRequest {
     /// site ([`HttpCookieAcceptPolicy::OnlyFromMainDocumentDomain`](crate::HttpCookieAcceptPolicy::OnlyFromMainDocumentDomain)).
     pub main_document_url: Option<Url>,
     fields: Vec<(String, String)>,
+    proposed: Proposed,
 }
+
+/// Whether a redirect made the request, which the delegate may have changed since. It is no part of what is asked for:
+/// requests that differ in nothing else are equal.
+#[derive(Clone, Copy, Default)]
+struct Proposed(bool);
+
+impl PartialEq for Proposed {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Proposed {}
 
 impl UrlRequest {
     /// `URLRequest(url:)`: a GET without header fields of its own.
@@ -48,6 +62,7 @@ impl UrlRequest {
             http_should_handle_cookies: true,
             main_document_url: None,
             fields: Vec::new(),
+            proposed: Proposed::default(),
         }
     }
 
@@ -89,6 +104,20 @@ impl UrlRequest {
     /// The fields in the order in which they were first set.
     pub(crate) fn fields(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields.iter().map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+
+    /// Keeps the fields with such names.
+    pub(crate) fn retain_fields(&mut self, keep: impl Fn(&str) -> bool) {
+        self.fields.retain(|(name, _)| keep(name));
+    }
+
+    /// Whether it goes back to what a redirect proposed.
+    pub(crate) fn is_proposed(&self) -> bool {
+        self.proposed.0
+    }
+
+    pub(crate) fn set_proposed(&mut self, proposed: bool) {
+        self.proposed = Proposed(proposed);
     }
 
     fn position(&self, field: &str) -> Option<usize> {
@@ -156,6 +185,14 @@ mod tests {
         assert_eq!(request.value("X-Field"), None);
         request.add_value("d", "X-Field");
         assert_eq!(request.value("X-Field"), Some("d"));
+    }
+
+    #[test]
+    fn what_a_redirect_made_is_equal_to_what_a_program_made() {
+        let (made, mut proposed) = (request(), request());
+        proposed.set_proposed(true);
+        assert!(proposed.clone().is_proposed() && !made.is_proposed());
+        assert_eq!(made, proposed);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use url::Url;
 
+use super::request::without_user;
+
 /// `HTTPURLResponse`: the status and the header fields of the server's answer.
 ///
 /// After the opening it is the 101; after a refusal the 3xx, 4xx or 5xx, with up to 64 KiB of its body. A cheap clone of
@@ -94,7 +96,7 @@ impl fmt::Debug for HttpUrlResponse {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("HttpUrlResponse")
-            .field("url", &self.0.url.as_str())
+            .field("url", &without_user(&self.0.url).as_str())
             .field("status_code", &self.0.status_code)
             .field("http_version", &self.0.http_version)
             .field("header_fields", &self.0.fields.iter().map(|(name, _)| name).collect::<Vec<_>>())

@@ -218,7 +218,7 @@ impl ResponseHead {
     }
 
     /// The response as the caller sees it: `url` is what was asked, `body` what a refusal said.
-    pub fn into_response(self, url: Url, body: Vec<u8>) -> HttpUrlResponse {
+    pub fn to_response(&self, url: Url, body: Vec<u8>) -> HttpUrlResponse {
         HttpUrlResponse::new(url, self.status_code, self.http_version, self.to_fields(), body)
     }
 }

@@ -4,16 +4,22 @@
 //! the heads of the answers, the verdict on a 101, and the body of a refusal. Every buffer here has a limit, and
 //! every byte is looked at a bounded number of times however the bytes arrive.
 
+pub mod authentication;
 mod body;
 mod deflate;
 mod extensions;
 mod head;
+mod known_spaces;
+mod redirect;
 mod shown;
 mod tokens;
 mod upgrade;
 
+pub use authentication::{Digest, Offer as AuthenticationOffer, UsedNonces, basic, offers};
 pub use body::BodyReader;
 #[cfg(feature = "__internals")]
 pub use extensions::{Extension, extensions};
 pub use head::{HeadParser, OpeningHead, ResponseHead};
-pub use upgrade::{Accepted, Offer, Upgrade, accept, check_protocols, upgrade};
+pub use known_spaces::KnownSpaces;
+pub use redirect::{is_downgrade, is_same_origin, redirect, redirected};
+pub use upgrade::{Accepted, Added, Offer, Upgrade, accept, check_protocols, target, upgrade};

@@ -13,6 +13,7 @@ use url::Position;
 use super::deflate::{self, Deflate, Head};
 use super::extensions::extensions;
 use super::head::ResponseHead;
+use super::redirect::is_kept;
 use super::shown::{shown, shown_of};
 use super::tokens;
 use crate::foundation::{DeflateParameters, ErrorCode, ErrorStage, UrlError, UrlRequest, WebSocketOptions};
@@ -33,6 +34,7 @@ const OWN: [&str; 4] = ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSo
 /// neither.
 const FORBIDDEN: [&str; 5] = ["Content-Length", "Transfer-Encoding", "Expect", "Trailer", "TE"];
 
+const AUTHORIZATION: &str = "Authorization";
 const COOKIE: &str = "Cookie";
 const HOST: &str = "Host";
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
@@ -66,6 +68,29 @@ impl fmt::Debug for Upgrade {
     }
 }
 
+/// What the way to the server adds to a caller's request.
+#[derive(Clone, Copy, Default)]
+pub struct Added<'a> {
+    /// The value of `Cookie`.
+    pub cookies: Option<&'a str>,
+    /// The value of `Authorization`.
+    pub authorization: Option<&'a str>,
+    /// A redirect led to another origin than the one that the caller named.
+    pub led_away: bool,
+}
+
+impl fmt::Debug for Added<'_> {
+    /// What there is, and nothing of it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Added")
+            .field("cookies", &self.cookies.is_some())
+            .field("authorization", &self.authorization.is_some())
+            .field("led_away", &self.led_away)
+            .finish()
+    }
+}
+
 /// The request of RFC 6455 §4.1 for `request`, with the session's `additional` fields behind those of the request.
 ///
 /// - A field of the request wins over an additional one, names compared without case. Of additional ones that differ
@@ -76,8 +101,9 @@ impl fmt::Debug for Upgrade {
 ///   last two not at all where they are empty.
 /// - permessage-deflate is offered as `options` have it, but for a request that has `Sec-WebSocket-Extensions` of its own:
 ///   that is all it offers, if it is empty nothing at all.
-/// - `cookies`, the value of `Cookie`, takes the place of what the caller has there; of cookies that would not fit
+/// - `Cookie` and `Authorization` of `added` take the place of what the caller has there; of cookies that would not fit
 ///   into the 64 KiB the last are left out.
+/// - Of the additional fields only those of `KEPT` go to another origin.
 /// - The fragment, the user and the password of the address are not sent.
 ///
 /// `nonce` is 16 unpredictable bytes, fresh for each request: RFC 6455 §4.1, item 7.
@@ -90,24 +116,29 @@ pub fn upgrade(
     request: &UrlRequest,
     additional: &HashMap<String, String>,
     options: &WebSocketOptions,
-    cookies: Option<&str>,
+    added: Added<'_>,
     nonce: [u8; 16],
 ) -> Result<Upgrade, UrlError> {
-    build(request, additional, options, cookies, nonce).map_err(|error| error.with_failing_url(&request.url))
+    build(request, additional, options, added, nonce).map_err(|error| error.with_failing_url(&request.url))
 }
 
 fn build(
     request: &UrlRequest,
     additional: &HashMap<String, String>,
     options: &WebSocketOptions,
-    cookies: Option<&str>,
+    added: Added<'_>,
     nonce: [u8; 16],
 ) -> Result<Upgrade, UrlError> {
     let host = host(request)?;
-    let mut caller = caller_fields(request, additional)?;
-    if let Some(cookies) = cookies {
-        caller.retain(|(name, _)| !name.eq_ignore_ascii_case(COOKIE));
-        checked(COOKIE, cookies)?;
+    let mut caller = caller_fields(request, additional, added.led_away)?;
+    for (own, value) in [(COOKIE, added.cookies), (AUTHORIZATION, added.authorization)] {
+        if let Some(value) = value {
+            caller.retain(|(name, _)| !name.eq_ignore_ascii_case(own));
+            // What a server has said may come back to it: RFC 9110 §5.5 lets bytes above 127 be anything.
+            if value.bytes().any(|byte| byte.is_ascii_control() && byte != b'\t') {
+                return Err(control_character(own));
+            }
+        }
     }
     let own_host =
         caller.iter().position(|(name, _)| name.eq_ignore_ascii_case(HOST)).map(|index| caller.remove(index));
@@ -143,8 +174,11 @@ fn build(
             head.extend([name, ": ", value, "\r\n"]);
         }
     }
+    if let Some(authorization) = added.authorization {
+        head.extend([AUTHORIZATION, ": ", authorization, "\r\n"]);
+    }
     let room = BYTES.saturating_sub(head.len() + COOKIE.len() + ": \r\n\r\n".len());
-    if let Some(cookies) = cookies.and_then(|cookies| fitting(tokens::trim(cookies), room)) {
+    if let Some(cookies) = added.cookies.and_then(|cookies| fitting(tokens::trim(cookies), room)) {
         head.extend([COOKIE, ": ", cookies, "\r\n"]);
     }
     head.push_str("\r\n");
@@ -181,7 +215,7 @@ fn host(request: &UrlRequest) -> Result<&str, UrlError> {
 }
 
 /// Path and query: RFC 9112 §3.2.1.
-fn target(request: &UrlRequest) -> Result<&str, UrlError> {
+pub fn target(request: &UrlRequest) -> Result<&str, UrlError> {
     let target = &request.url[Position::BeforePath..Position::AfterQuery];
     // `Url` has encoded everything else. A request line that can be split must not depend on that alone.
     if target.starts_with('/') && target.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -195,8 +229,13 @@ fn target(request: &UrlRequest) -> Result<&str, UrlError> {
 fn caller_fields<'a>(
     request: &'a UrlRequest,
     additional: &'a HashMap<String, String>,
+    led_away: bool,
 ) -> Result<Vec<(&'a str, &'a str)>, UrlError> {
-    let mut sorted: Vec<(&str, &str)> = additional.iter().map(|(name, value)| (&**name, &**value)).collect();
+    let mut sorted: Vec<(&str, &str)> = additional
+        .iter()
+        .map(|(name, value)| (&**name, &**value))
+        .filter(|(name, _)| !led_away || is_kept(name))
+        .collect();
     sorted.sort_unstable_by_key(|&(name, _)| (name.to_ascii_lowercase(), name));
     let mut names = HashSet::new();
     let mut fields = Vec::new();
@@ -219,9 +258,13 @@ fn checked<'a>(name: &str, value: &'a str) -> Result<&'a str, UrlError> {
     }
     let value = tokens::trim(value);
     if value.chars().any(|character| character.is_control() && character != '\t') {
-        return Err(bad(format!("the value of the header field {} has a control character", shown(name))));
+        return Err(control_character(name));
     }
     Ok(value)
+}
+
+fn control_character(name: &str) -> UrlError {
+    bad(format!("the value of the header field {} has a control character", shown(name)))
 }
 
 /// The subprotocols in the order of preference.

@@ -9,9 +9,8 @@ use url::Host;
 use super::end::{Cause, connect_error, resolve_error};
 use super::output::Raw;
 use super::tls::{Received, TlsStream};
-use super::{Action, Env, Linger, Loader, Mark, Next, Settings, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
+use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, Tls};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
-use crate::http;
 
 /// How many addresses of one host are tried.
 const ADDRESSES: usize = 64;
@@ -32,27 +31,20 @@ impl Connecting {
 }
 
 impl Loader {
+    /// Before [`start`](Self::start): there is a delegate, who is asked about redirects and challenges.
+    pub fn set_has_delegate(&mut self) {
+        self.has_delegate = true;
+    }
+
     /// The first `resume()`. `tls`: how `wss` is secured, or why it cannot be.
     pub fn start(&mut self, env: &mut Env<'_>, tls: Result<Tls, UrlError>) {
         if !matches!(self.stage, Stage::Created) || self.is_ended() {
             return;
         }
         self.timeline.mark(Mark::FetchStart, env.now);
-        let nonce = env.supply.random.bytes::<16>();
         // A request that cannot be sent fails before anything is done for it.
-        let cookies = self.settings.cookies_to_send();
-        let Settings { request, common, .. } = &self.settings;
-        let text = cookies.as_ref().map(|cookies| cookies.as_str());
-        match http::upgrade(request, &common.additional_headers, &common.options, text, nonce)
-            .and_then(|upgrade| Ok((upgrade, tls?)))
-        {
-            Ok((upgrade, tls)) => {
-                self.prepared.get_or_insert_default().tls_config = tls;
-                if let Some(underway) = self.timeline.underway() {
-                    underway.upgrade = Some((nonce, upgrade));
-                    underway.cookies = cookies;
-                }
-            }
+        match self.prepare(env).and(tls) {
+            Ok(tls) => self.prepared.get_or_insert_default().tls_config = tls,
             Err(error) => return self.end(env, Cause::Failed(error), Linger::No),
         }
         self.timers.start(Timer::Resource, env.now, self.settings.common.resource_timeout);
@@ -65,7 +57,7 @@ impl Loader {
         self.end(env, Cause::Failed(error), Linger::No);
     }
 
-    fn resolve(&mut self, env: &mut Env<'_>) {
+    pub(super) fn resolve(&mut self, env: &mut Env<'_>) {
         let url = &self.settings.request.url;
         let port = url.port_or_known_default().unwrap_or_default();
         match url.host() {
@@ -205,7 +197,7 @@ impl Loader {
     /// The alert that says why goes out, then the socket closes.
     fn tls_failed(&mut self, env: &mut Env<'_>, error: UrlError) {
         match self.stage {
-            Stage::Refused(_) | Stage::Lingering { .. } | Stage::Closed => return self.end_of_stream(env),
+            Stage::Answered(_) | Stage::Lingering { .. } | Stage::Closed => return self.end_of_stream(env),
             // What the server did wrong before that counts.
             _ if self.fault().is_some() => return self.give_up(env),
             _ => {}

@@ -111,8 +111,10 @@ impl Loader {
 
     pub(super) fn end_now(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {
         let opened = matches!(self.stage, Stage::Open(_));
-        let metrics = self.timeline.collect(&self.settings, env.now, self.body_bytes());
+        let detour = self.detour.as_mut().map(|detour| detour.take_hops()).unwrap_or_default();
+        let metrics = self.timeline.collect(&self.settings, env.now, self.body_bytes(), detour);
         self.end_deflation();
+        self.forget_authentication();
         let end = cause.into_end(opened, &self.settings.request.url, metrics);
         let waiting = end.waiting.clone();
         let ending = self.ending_mut();
@@ -138,6 +140,9 @@ impl Loader {
         if self.fault().is_some() {
             return self.give_up(env);
         }
+        if self.tries_again(env) {
+            return;
+        }
         let error = self.ending.as_mut().and_then(|ending| ending.broken.take()).unwrap_or(error);
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, Linger::No);
@@ -145,7 +150,7 @@ impl Loader {
 
     /// A clock of the caller's ran out.
     pub(super) fn time_out(&mut self, env: &mut Env<'_>, reason: String) {
-        if let Stage::Refused(_) = self.stage {
+        if self.is_refused() {
             return self.refuse(env);
         }
         let open = matches!(self.stage, Stage::Open(_));

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustls::ClientConfig;
 
+use super::question::Question;
 use super::sends::SentBatch;
 use super::timeline::Collected;
 use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message, UrlError};
@@ -31,6 +32,8 @@ pub enum Action {
 pub enum Event {
     /// A 1xx other than 101.
     Informational(HttpUrlResponse),
+    /// The delegate is asked, and the task waits for [`Loader::reply`](super::Loader::reply).
+    Question(Arc<Question>),
     /// The handshake is complete.
     Open {
         /// The subprotocol that the server chose.
@@ -62,6 +65,7 @@ impl fmt::Debug for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
+            Self::Question(question) => formatter.debug_tuple("Question").field(question).finish(),
             Self::Open { protocol } => formatter.debug_struct("Open").field("protocol", protocol).finish(),
             Self::Message(message) => formatter.debug_tuple("Message").field(&message.len()).finish(),
             Self::Messages(messages) => formatter.debug_tuple("Messages").field(&messages.len()).finish(),

@@ -9,11 +9,13 @@ mod receives;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
+use std::sync::Arc;
 
 pub use callback::Callback;
 use receives::{Receive, Receives};
 
 use super::event::{End, Event};
+use super::question::Question;
 use super::sends::SentBatch;
 use super::spare::Spare;
 use crate::foundation::{Bundle, Completion, Message, UrlError};
@@ -197,6 +199,7 @@ impl Mailbox {
             Event::AllSent(sent) => self.prompt.push_back(Prompt::AllSent(sent)),
             Event::Pong(handler, result) => self.answer(Callback::Pong(handler, result)),
             Event::Open { protocol } => self.prompt.push_back(Prompt::One(Callback::Open(protocol))),
+            Event::Question(question) => self.ask(question, 0),
             Event::Informational(response) => self.prompt.push_back(Prompt::One(Callback::Informational(response))),
             Event::End(end) => {
                 self.ended = true;
@@ -207,6 +210,13 @@ impl Mailbox {
             // Whoever takes messages, or waits for one, gets those that came.
             Event::UnreadDue if std::mem::take(&mut self.taken) || !self.receives.is_empty() => {}
             Event::UnreadDue => self.discard_unread(),
+        }
+    }
+
+    /// A question to a delegate, which so many have passed on. Once the task has ended nobody is asked.
+    pub fn ask(&mut self, question: Arc<Question>, passed_on: usize) {
+        if !self.ended {
+            self.prompt.push_back(Prompt::One(Callback::Question(question, passed_on)));
         }
     }
 

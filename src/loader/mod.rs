@@ -7,23 +7,29 @@
 //!
 //! ```text
 //! Created ─resume─► Resolving ─► Connecting ─► Securing ─► Upgrading ─101─► Open ─Close─► Lingering ─► Closed
-//!                       │             │            │           └─else─► Refused ─────────────────────────▲
+//!                    ▲  │             │            │        ▲  └─else─► Answered ────────────────────────▲
+//!                    │  │             │            │        └──────────────┤ redirect, challenge          │
+//!                    └──┼─────────────┼────────────┼───────────────────────┘                              │
 //!                       └─────────────┴────────────┴───────── failure, cancel ───────────────────────────┘
 //! ```
 //!
-//! What comes later on the road joins it where the data passes: a head that asks for a redirect or for credentials is
-//! decided in [`upgrade`], where the head arrives; a proxy stands between `Connecting` and `Securing` in [`connect`];
-//! the server's certificates are shown at the end of `Securing`. Each starts the road again from `Resolving` or goes on.
+//! An answer that does not open the socket is decided where its head arrives, in [`upgrade`]: it ends the task, or a redirect or
+//! a challenge leads to the next request ([`detour`]), after a question to the delegate where there is one. What comes later on
+//! the road joins it where the data passes: a proxy stands between `Connecting` and `Securing` in [`connect`]; the server's
+//! certificates are shown at the end of `Securing`.
 
+mod challenges;
 mod connect;
 mod cookies;
 mod deflation;
+mod detour;
 mod end;
 mod event;
 mod mailbox;
 mod open;
 mod output;
 mod pings;
+mod question;
 mod sends;
 mod spare;
 mod timeline;
@@ -36,9 +42,12 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use url::Url;
+
 pub use event::{Action, Event, Tls};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
+pub use question::{Question, Reply, Subject};
 pub use sends::SentBatch;
 pub use spare::Spare;
 pub use timeline::Epoch;
@@ -47,12 +56,14 @@ pub use tls::client_config;
 
 use crate::foundation::{
     Completion, ErrorStage, HttpCookieAcceptPolicy, HttpCookieStorage, HttpUrlResponse, Message, Recent,
-    SessionConfiguration, UrlError, UrlRequest, WebSocketOptions,
+    RootCertificates, SessionConfiguration, Shared, TlsProtocolVersion, UrlCredentialStorage, UrlError, UrlRequest,
+    WebSocketOptions,
 };
-use crate::http::OpeningHead;
+use crate::http::{Digest, KnownSpaces, OpeningHead, UsedNonces};
 use crate::websocket::{Contexts, Decoder, Outgoing, Supply, Violation};
 use connect::Connecting;
 use deflation::Deflation;
+use detour::Detour;
 use end::{Cause, cancelled};
 use open::{Closing, Waiting};
 use output::Raw;
@@ -60,7 +71,7 @@ use pings::Pings;
 use sends::Sends;
 use timeline::{Mark, Timeline};
 use tls::TlsStream;
-use upgrade::{Refused, Upgrading};
+use upgrade::{Answered, Step, Upgrading};
 
 /// How long the server has to close TCP after the end, and what a broken connection still holds to be read.
 const LINGER: Duration = Duration::from_secs(2);
@@ -75,7 +86,7 @@ const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
 /// What a task is made from.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// What the caller asked for.
+    /// What the caller asked for; later, what a redirect made of it.
     pub request: Arc<UrlRequest>,
     /// What it has in common with the other tasks of its session.
     pub common: Arc<Common>,
@@ -98,6 +109,14 @@ pub struct Common {
     /// Servers answer all of a program's handshakes alike.
     heads: Recent<OpeningHead>,
     contexts: Arc<Contexts>,
+    credential_storage: Option<UrlCredentialStorage>,
+    /// Where credentials of the storage were good, and what Digest needs to use them again.
+    known: Shared<KnownSpaces<Option<Digest>>>,
+    used_nonces: Shared<UsedNonces>,
+    root_certificates: RootCertificates,
+    tls_versions: [TlsProtocolVersion; 2],
+    /// How `wss` is secured; made for the first task that needs it.
+    tls: Shared<Option<Result<Tls, UrlError>>>,
 }
 
 impl Common {
@@ -114,7 +133,36 @@ impl Common {
             cookies: Recent::default(),
             heads: Recent::default(),
             contexts: Arc::default(),
+            credential_storage: configuration.url_credential_storage.clone(),
+            known: Shared::default(),
+            used_nonces: Shared::default(),
+            root_certificates: configuration.root_certificates.clone(),
+            tls_versions: [
+                configuration.tls_minimum_supported_protocol_version,
+                configuration.tls_maximum_supported_protocol_version,
+            ],
+            tls: Shared::default(),
         }
+    }
+
+    /// How a connection to this address is secured; an error is the task's, not the session's.
+    pub fn tls(&self, url: &Url) -> Result<Tls, UrlError> {
+        if !matches!(url.scheme(), "wss" | "https") {
+            return Ok(None);
+        }
+        let [minimum, maximum] = self.tls_versions;
+        let mut tls = self.tls.lock();
+        tls.get_or_insert_with(|| client_config(&self.root_certificates, minimum, maximum).map(Some)).clone()
+    }
+
+    /// Later tasks make new TLS sessions.
+    pub fn forget_tls(&self) {
+        *self.tls.lock() = None;
+    }
+
+    /// Later tasks send no credentials unasked.
+    pub fn forget_credentials(&self) {
+        self.known.lock().clear();
     }
 }
 
@@ -150,7 +198,7 @@ enum Stage {
     Connecting(Box<Connecting>),
     Securing,
     Upgrading(Box<Upgrading>),
-    Refused(Box<Refused>),
+    Answered(Box<Answered>),
     Open(Decoder),
     /// The task has ended; the last bytes go out, and the server has a moment to close TCP first (RFC 6455 §7.1.1).
     Lingering {
@@ -186,6 +234,10 @@ pub struct Loader {
     deflation: Option<Box<Deflation>>,
     /// An [`Output`] is with the reactor.
     output_is_out: bool,
+    /// It was for a connection that was left since.
+    output_is_stale: bool,
+    /// Somebody may be asked what is to be done.
+    has_delegate: bool,
     sends: Sends,
     pings: Pings,
     maximum_message_size: usize,
@@ -197,6 +249,8 @@ pub struct Loader {
     timers: Timers,
     timeline: Timeline,
     next: Option<Next>,
+    /// Of a task whose first answer was another than the one that opens the socket.
+    detour: Option<Box<Detour>>,
 }
 
 /// What a task needs until its socket is open.
@@ -234,6 +288,8 @@ struct Ending {
 enum Next {
     Resolve,
     Connect,
+    /// `Disconnect`, then one of those above.
+    Reconnect,
     Disconnect,
 }
 
@@ -249,6 +305,8 @@ impl Loader {
             outgoing: Outgoing::default(),
             deflation: None,
             output_is_out: false,
+            output_is_stale: false,
+            has_delegate: false,
             sends: Sends::default(),
             pings: Pings::default(),
             maximum_message_size,
@@ -259,6 +317,7 @@ impl Loader {
             timers: Timers::default(),
             timeline: Timeline::default(),
             next: None,
+            detour: None,
         }
     }
 
@@ -342,7 +401,7 @@ impl Loader {
         (self.sends.sent(), self.received)
     }
 
-    /// What the caller asked for.
+    /// `current_request`: what the task is on its way with.
     pub fn request(&self) -> &Arc<UrlRequest> {
         &self.settings.request
     }
@@ -375,6 +434,14 @@ impl Loader {
                 Stage::Connecting(connecting) => Some(Action::Connect(connecting.address())),
                 _ => None,
             },
+            Next::Reconnect => {
+                self.next = match self.stage {
+                    Stage::Resolving => Some(Next::Resolve),
+                    Stage::Connecting(_) => Some(Next::Connect),
+                    _ => None,
+                };
+                Some(Action::Disconnect)
+            }
             Next::Disconnect => Some(Action::Disconnect),
         }
     }
@@ -386,8 +453,9 @@ impl Loader {
 
     /// Whether the socket is to be read.
     pub fn wants_read(&self) -> bool {
-        match self.stage {
-            Stage::Securing | Stage::Upgrading(_) | Stage::Refused(_) => !self.suspended,
+        match &self.stage {
+            Stage::Securing | Stage::Upgrading(_) => !self.suspended,
+            Stage::Answered(answered) => !self.suspended && answered.wants_read(),
             Stage::Open(_) if self.fault().is_some() || self.has_pending_end() => false,
             Stage::Open(_) => !self.suspended && (self.reading || self.closing().is_some()),
             Stage::Lingering { .. } => true,
@@ -409,6 +477,10 @@ impl Loader {
     /// Bytes for the socket. `None` while others are with the reactor.
     pub fn take_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
         if self.output_is_out || self.broken().is_some() || self.is_still() || matches!(self.stage, Stage::Closed) {
+            return None;
+        }
+        // What is left of the request is for a connection that is of no use any more.
+        if matches!(&self.stage, Stage::Answered(answered) if !answered.may_stay) {
             return None;
         }
         let output = match (&self.raw, &self.tls) {
@@ -439,11 +511,18 @@ impl Loader {
         self.ending.is_some() || !self.pings.is_empty() || !matches!(self.stage, Stage::Open(_))
     }
 
+    /// Whether what [`take_output`](Self::take_output) gave was for a connection that the task has left since: how its
+    /// writing went says nothing.
+    pub fn output_is_stale(&self) -> bool {
+        self.output_is_stale
+    }
+
     /// Takes back what [`take_output`](Self::take_output) gave, with what could not be written.
     pub fn give_back(&mut self, env: &mut Env<'_>, output: Output) {
         self.output_is_out = false;
         self.pings.progressed(env.now);
         match output {
+            _ if std::mem::take(&mut self.output_is_stale) => {}
             Output::Raw(mut raw) if raw.is_empty() => {
                 if let Stage::Upgrading(_) = self.stage {
                     self.timeline.mark_first(Mark::RequestEnd, env.now);
@@ -465,8 +544,9 @@ impl Loader {
         if let Some((cause, linger)) = self.ending.as_mut().and_then(|ending| ending.pending_end.take()) {
             self.end_now(env, cause, linger);
         }
-        if matches!(self.stage, Stage::Lingering { until_written: true }) && !self.has_output() {
-            self.disconnect();
+        match self.stage {
+            Stage::Lingering { until_written: true } if !self.has_output() => self.disconnect(),
+            _ => self.settle_answer(env),
         }
     }
 
@@ -516,7 +596,7 @@ impl Loader {
     /// The stream ended; nothing more comes.
     pub fn end_of_stream(&mut self, env: &mut Env<'_>) {
         match &mut self.stage {
-            Stage::Refused(_) => self.refuse(env),
+            Stage::Answered(_) => self.answer_is_over(env),
             Stage::Lingering { until_written } => {
                 // The server may still read: the last bytes go out.
                 *until_written = true;
@@ -524,8 +604,9 @@ impl Loader {
                     self.disconnect();
                 }
             }
-            Stage::Closed => {}
-            _ => {
+            // It was the connection that the task has left, and a delegate's reply was quicker.
+            Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => {}
+            Stage::Securing | Stage::Upgrading(_) | Stage::Open(_) => {
                 let error = end::connection_lost(self.error_stage());
                 self.lose(env, error);
             }
@@ -536,11 +617,11 @@ impl Loader {
     pub fn read_failed(&mut self, env: &mut Env<'_>, error: std::io::Error) {
         match &self.stage {
             Stage::Lingering { .. } => self.disconnect(),
-            Stage::Refused(_) | Stage::Closed => self.end_of_stream(env),
-            _ => {
+            Stage::Securing | Stage::Upgrading(_) | Stage::Open(_) => {
                 let error = end::io_error(error, self.error_stage());
                 self.lose(env, error);
             }
+            _ => self.end_of_stream(env),
         }
     }
 
@@ -549,9 +630,11 @@ impl Loader {
         self.begin_reading();
         if input.is_empty() || self.tls.is_none() {
             self.restart_request_clock(env.now);
-            return self.process(env, input);
+            self.process(env, input);
+        } else {
+            self.receive_sealed(env, input);
         }
-        self.receive_sealed(env, input);
+        self.settle_answer(env);
     }
 
     /// Decrypted bytes, or those of a `ws` task.
@@ -559,10 +642,10 @@ impl Loader {
         while !input.is_empty() {
             match &mut self.stage {
                 Stage::Upgrading(_) => self.read_head(env, &mut input),
-                Stage::Refused(refused) => {
-                    let complete = refused.body.read(input);
+                Stage::Answered(answered) => {
+                    let complete = answered.body.read(input);
                     input = &[];
-                    if complete {
+                    if complete && matches!(answered.step, Step::End(_)) {
                         self.refuse(env);
                     }
                 }
@@ -581,7 +664,7 @@ impl Loader {
             Stage::Resolving => ErrorStage::Resolve,
             Stage::Connecting(_) => ErrorStage::Connect,
             Stage::Securing => ErrorStage::Tls,
-            Stage::Upgrading(_) | Stage::Refused(_) => ErrorStage::Upgrade,
+            Stage::Upgrading(_) | Stage::Answered(_) => ErrorStage::Upgrade,
             Stage::Open(_) => ErrorStage::Open,
             Stage::Lingering { .. } | Stage::Closed => ErrorStage::Close,
         }
@@ -598,6 +681,11 @@ impl Loader {
 
     fn broken(&self) -> Option<&UrlError> {
         self.ending.as_ref()?.broken.as_ref()
+    }
+
+    /// Nothing more can be sent. A request that could not be written whole may have been answered all the same.
+    fn is_broken_off(&self) -> bool {
+        self.broken().is_some() && !matches!(self.stage, Stage::Upgrading(_))
     }
 
     fn fault(&self) -> Option<&Violation> {
@@ -660,7 +748,7 @@ impl fmt::Debug for Loader {
             Stage::Connecting(_) => "Connecting",
             Stage::Securing => "Securing",
             Stage::Upgrading(_) => "Upgrading",
-            Stage::Refused(_) => "Refused",
+            Stage::Answered(_) => "Answered",
             Stage::Open(_) => "Open",
             Stage::Lingering { .. } => "Lingering",
             Stage::Closed => "Closed",
@@ -681,7 +769,7 @@ mod tests {
     #[test]
     #[cfg_attr(not(target_pointer_width = "64"), ignore = "the bounds are those of 64 bits")]
     fn a_loader_is_small() {
-        assert!(size_of::<Loader>() <= 336, "{}", size_of::<Loader>());
+        assert!(size_of::<Loader>() <= 344, "{}", size_of::<Loader>());
         assert!(size_of::<Timeline>() <= 88 && size_of::<Decoder>() <= 32 && size_of::<Outgoing>() <= 56);
     }
 }

@@ -86,7 +86,7 @@ impl Loader {
 
     /// `send_ping`.
     pub fn send_ping(&mut self, env: &mut Env<'_>, handler: Completion<()>) {
-        if !self.is_ended() && (self.closing().is_some() || self.broken().is_some()) {
+        if !self.is_ended() && (self.closing().is_some() || self.is_broken_off()) {
             // It fails behind those that still wait for their pong.
             self.ending_mut().late_pings.push(handler);
         } else if let Some(error) = self.refuses_calls() {
@@ -110,7 +110,7 @@ impl Loader {
             return self.give_up(env);
         }
         let open = matches!(self.stage, Stage::Open(_));
-        if matches!(self.stage, Stage::Created | Stage::Refused(_)) || (!open && self.nothing_waits()) {
+        if matches!(self.stage, Stage::Created) || self.is_refused() || (!open && self.nothing_waits()) {
             return self.end_cancelled(env, Linger::No);
         }
         self.resume(env.now);
@@ -273,11 +273,22 @@ impl Loader {
 
     /// Writing to the socket failed. What the server sent before, its Close perhaps, is still read.
     pub fn write_failed(&mut self, env: &mut Env<'_>, error: io::Error) {
-        match self.stage {
+        match &self.stage {
             Stage::Lingering { .. } => return self.disconnect(),
-            Stage::Closed => return,
+            // A connection that was left.
+            Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => return,
             _ if self.broken().is_some() => return,
+            // It said what it had to say, perhaps before it had read all of the request.
+            Stage::Answered(_) => {
+                self.answer_is_lost();
+                // It would be tried again and again.
+                self.raw = None;
+                return self.settle_answer(env);
+            }
             _ => {}
+        }
+        if self.tries_again(env) {
+            return;
         }
         let error = io_error(error, self.error_stage());
         self.break_off(env, error);
@@ -288,7 +299,7 @@ impl Loader {
         let error = error.with_failing_url(&self.settings.request.url);
         self.ending_mut().broken.get_or_insert(error);
         // After `cancel_with` they fail as cancelled, whatever became of the connection then.
-        if let Some(error) = self.refuses_calls() {
+        if let Some(error) = self.refuses_calls().filter(|_| self.is_broken_off()) {
             self.sends.fail(&error, env.events);
         }
         if !self.timers.is_on(Timer::Rest) {
@@ -382,7 +393,7 @@ impl Loader {
 
     /// Why a call comes too late.
     fn refuses_calls(&self) -> Option<UrlError> {
-        match (self.ended(), self.closing(), self.broken()) {
+        match (self.ended(), self.closing(), self.broken().filter(|_| self.is_broken_off())) {
             (Some(error), _, _) | (None, None, Some(error)) => Some(error.clone()),
             (None, Some(_), _) => Some(cancelled().with_failing_url(&self.settings.request.url)),
             (None, None, None) => None,

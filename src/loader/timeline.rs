@@ -9,8 +9,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Settings;
+use super::detour::Hop;
 use crate::foundation::{HttpUrlResponse, TaskMetrics, TlsProtocolVersion, TransactionMetrics};
-use crate::http::{self, OpeningHead, Upgrade};
+use crate::http::{self, Added, OpeningHead, Upgrade};
 
 /// One moment on both clocks, so that moments of one can be told as dates of the other.
 #[derive(Clone, Copy, Debug)]
@@ -77,6 +78,8 @@ impl Answer {
 /// What the metrics of a task that has ended are made from: most programs never ask.
 pub struct Collected {
     settings: Settings,
+    hops: Vec<Hop>,
+    redirects: usize,
     way: Way,
     end: Instant,
     body: BodyBytes,
@@ -103,10 +106,19 @@ enum Way {
 impl Collected {
     /// What `did_finish_collecting_metrics` tells.
     pub fn metrics(&self) -> TaskMetrics {
-        let mut metrics = match &self.way {
-            Way::Noted(underway) => underway.metrics(&self.settings, self.end),
-            Way::Packed(opened) => opened.unpacked(self.settings.epoch).metrics(&self.settings, self.end),
-        };
+        let Settings { common, epoch, .. } = &self.settings;
+        let mut metrics = TaskMetrics::new(epoch.date);
+        metrics.task_interval.1 = self.end.saturating_duration_since(epoch.instant);
+        metrics.redirect_count = self.redirects;
+        let hops = self.hops.iter().filter_map(|Hop { request, underway }| {
+            let settings = Settings { request: Arc::clone(request), common: Arc::clone(common), epoch: *epoch };
+            underway.transaction(&settings)
+        });
+        metrics.transaction_metrics.extend(hops);
+        metrics.transaction_metrics.extend(match &self.way {
+            Way::Noted(underway) => underway.transaction(&self.settings),
+            Way::Packed(opened) => opened.unpacked(*epoch).transaction(&self.settings),
+        });
         // Messages belong to the request that opened the socket.
         if let Some(transaction) = metrics.transaction_metrics.last_mut() {
             let count = |bytes: u64| i64::try_from(bytes).unwrap_or(i64::MAX);
@@ -135,6 +147,14 @@ pub struct Underway {
     pub cookies: Option<Arc<String>>,
     /// What the key of the request was made from, once it is sent.
     pub nonce: Option<[u8; 16]>,
+    /// The length of the request, once it is sent.
+    pub request_bytes: usize,
+    /// The length of its `Authorization` where that is not the caller's: the answer to a challenge.
+    pub authorization: Option<usize>,
+    /// A redirect has led it to another origin than the caller's.
+    pub led_away: bool,
+    /// It went out on the connection of the request before it.
+    pub is_reused: bool,
     /// The bytes of the heads that came, informational ones too.
     pub response_bytes: usize,
     /// The fields of the head that opened the socket…
@@ -157,7 +177,9 @@ pub struct Opened {
     cookies: Option<Arc<String>>,
     head: Arc<OpeningHead>,
     addresses: Addresses,
-    response_bytes: u32,
+    response_bytes: u16,
+    /// 0: none.
+    authorization: u16,
     tls: Option<(TlsProtocolVersion, u16)>,
 }
 
@@ -199,17 +221,18 @@ impl Timeline {
         }
     }
 
-    /// Notes a moment.
+    /// Notes a moment. Threads look at the clock by themselves: what comes later on the way is not noted as earlier.
     pub fn mark(&mut self, mark: Mark, now: Instant) {
         if let Some(underway) = self.underway() {
-            underway.marks[mark as usize] = Some(now);
+            let before = underway.marks.iter().take(mark as usize).flatten().max();
+            underway.marks[mark as usize] = Some(before.map_or(now, |before| now.max(*before)));
         }
     }
 
     /// Notes the first moment of several.
     pub fn mark_first(&mut self, mark: Mark, now: Instant) {
-        if let Some(underway) = self.underway() {
-            underway.marks[mark as usize].get_or_insert(now);
+        if self.underway().is_some_and(|underway| underway.marks[mark as usize].is_none()) {
+            self.mark(mark, now);
         }
     }
 
@@ -231,8 +254,23 @@ impl Timeline {
         }
     }
 
-    /// The end: what the metrics are made from. Of all this, the response is kept.
-    pub fn collect(&mut self, settings: &Settings, end: Instant, body: BodyBytes) -> Collected {
+    /// What was noted of the current request; from now on it is the next one's.
+    pub fn next(&mut self) -> Option<Box<Underway>> {
+        match self {
+            Self::Underway(underway) => Some(std::mem::take(underway)),
+            Self::Opened(_) | Self::Told(_) => None,
+        }
+    }
+
+    /// The end: what the metrics are made from, with the requests before the last and the number of redirects. Of all this, the
+    /// response is kept.
+    pub fn collect(
+        &mut self,
+        settings: &Settings,
+        end: Instant,
+        body: BodyBytes,
+        (hops, redirects): (Vec<Hop>, usize),
+    ) -> Collected {
         let (way, answer) = match std::mem::replace(self, Self::Told(Answer::Other(None))) {
             Self::Underway(underway) => {
                 let answer = underway.answer();
@@ -245,7 +283,7 @@ impl Timeline {
             Self::Told(answer) => (Way::Noted(Box::default()), answer),
         };
         *self = Self::Told(answer);
-        Collected { settings: settings.clone(), way, end, body }
+        Collected { settings: settings.clone(), hops, redirects, way, end, body }
     }
 }
 
@@ -255,7 +293,11 @@ fn opening(head: &OpeningHead, nonce: [u8; 16], settings: &Settings) -> HttpUrlR
 }
 
 impl Underway {
+    /// `None` where it does not fit, or has more to tell than nearly all have.
     fn packed(&self, head: &Arc<OpeningHead>, epoch: Epoch) -> Option<Opened> {
+        if self.led_away || self.is_reused {
+            return None;
+        }
         let start = self.marks[Mark::FetchStart as usize]?;
         let mut marks = [ABSENT; KEPT.len()];
         for (packed, mark) in marks.iter_mut().zip(KEPT) {
@@ -280,6 +322,7 @@ impl Underway {
             head: Arc::clone(head),
             addresses,
             response_bytes: self.response_bytes.try_into().ok()?,
+            authorization: self.authorization.unwrap_or_default().try_into().ok()?,
             tls: self.tls_version.zip(self.cipher_suite),
         })
     }
@@ -291,22 +334,23 @@ impl Underway {
         }
     }
 
-    fn metrics(&self, settings: &Settings, end: Instant) -> TaskMetrics {
+    /// `None` for a task that did nothing.
+    fn transaction(&self, settings: &Settings) -> Option<TransactionMetrics> {
         let Settings { request, common, epoch } = settings;
-        let mut metrics = TaskMetrics::new(epoch.date);
-        metrics.task_interval.1 = end.saturating_duration_since(epoch.instant);
         let date = |mark: Mark| self.marks[mark as usize].map(|instant| epoch.date(instant));
-        if date(Mark::FetchStart).is_none() {
-            return metrics;
-        }
-        // As it went out, with the fields of the handshake.
+        date(Mark::FetchStart)?;
+        // As it went out, with the fields of the handshake, but for what was made from a password.
         let cookies = self.cookies.as_ref().map(|cookies| cookies.as_str());
+        let added = Added { cookies, authorization: None, led_away: self.led_away };
         let upgrade = self
             .nonce
-            .and_then(|nonce| http::upgrade(request, &common.additional_headers, &common.options, cookies, nonce).ok());
+            .and_then(|nonce| http::upgrade(request, &common.additional_headers, &common.options, added, nonce).ok());
         let mut sent = request.as_ref().clone();
         for (name, value) in upgrade.iter().flat_map(Upgrade::fields) {
             sent.set_value(value, name);
+        }
+        if self.authorization.is_some() {
+            sent.remove_value("Authorization");
         }
         let mut transaction = TransactionMetrics::new(sent);
         transaction.response = self.answer().response(settings);
@@ -322,14 +366,18 @@ impl Underway {
         transaction.response_start_date = date(Mark::ResponseStart);
         transaction.response_end_date = date(Mark::ResponseEnd);
         transaction.network_protocol_name = date(Mark::ResponseStart).map(|_| "http/1.1".to_owned());
-        transaction.count_of_request_header_bytes_sent = upgrade.map_or(0, |upgrade| upgrade.head.len() as i64);
+        transaction.is_reused_connection = self.is_reused;
+        let authorization = self.authorization.map_or(0, |length| "Authorization: \r\n".len() + length);
+        transaction.count_of_request_header_bytes_sent = match self.request_bytes {
+            0 => upgrade.map_or(0, |upgrade| (upgrade.head.len() + authorization) as i64),
+            bytes => bytes as i64,
+        };
         transaction.count_of_response_header_bytes_received = self.response_bytes as i64;
         transaction.local_address = self.local_address;
         transaction.remote_address = self.remote_address;
         transaction.negotiated_tls_protocol_version = self.tls_version;
         transaction.negotiated_tls_cipher_suite = self.cipher_suite;
-        metrics.transaction_metrics.push(transaction);
-        metrics
+        Some(transaction)
     }
 }
 
@@ -361,7 +409,11 @@ impl Opened {
             upgrade: None,
             cookies: self.cookies.clone(),
             nonce: Some(self.nonce),
-            response_bytes: self.response_bytes as usize,
+            request_bytes: 0,
+            authorization: (self.authorization > 0).then_some(self.authorization.into()),
+            led_away: false,
+            is_reused: false,
+            response_bytes: self.response_bytes.into(),
             opening: Some(Arc::clone(&self.head)),
             refusal: None,
             local_address,
@@ -395,7 +447,7 @@ pub mod tests {
     /// Of a task that did nothing.
     pub fn collected() -> Collected {
         let settings = settings();
-        Timeline::default().collect(&settings, settings.epoch.instant, BodyBytes::default())
+        Timeline::default().collect(&settings, settings.epoch.instant, BodyBytes::default(), Default::default())
     }
 
     fn head() -> Arc<OpeningHead> {
@@ -451,7 +503,7 @@ pub mod tests {
 
             let end = settings.epoch.instant + Duration::from_secs(9000);
             let body = BodyBytes { before_encoding: 4, sent: 3, received: 2, after_decoding: 1 };
-            let metrics = timeline.collect(&settings, end, body).metrics();
+            let metrics = timeline.collect(&settings, end, body, Default::default()).metrics();
             assert_eq!(metrics.task_interval, (settings.epoch.date, Duration::from_secs(9000)));
             let [transaction] = metrics.transaction_metrics.as_slice() else { panic!("{metrics:?}") };
             let start = settings.epoch.date + Duration::from_secs(3600);
@@ -476,7 +528,7 @@ pub mod tests {
                 &settings.request,
                 &settings.common.additional_headers,
                 &settings.common.options,
-                Some(COOKIES),
+                Added { cookies: Some(COOKIES), ..Added::default() },
                 random.bytes(),
             )
             .unwrap();

@@ -20,7 +20,7 @@ use super::deadlines::NEAR;
 use super::random::system_random;
 use super::{Command, Shared};
 use crate::foundation::{CloseCode, Completion, Message, UrlError};
-use crate::loader::{Env, Event, Loader, Output, Spare, Tls};
+use crate::loader::{Env, Event, Loader, Output, Reply, Spare, Tls};
 use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
@@ -312,6 +312,11 @@ impl Connection {
         look(&mut self.state.lock().loader)
     }
 
+    /// A delegate's reply to the task's question of that number.
+    pub fn reply(&self, client: &dyn Client, number: u32, reply: Reply) {
+        self.change(client, |loader, env| loader.reply(env, number, reply));
+    }
+
     // How it is done.
 
     /// A change that the reactor has to look at: of deadlines, actions or reading.
@@ -465,7 +470,7 @@ impl Connection {
             return state;
         }
         let Some(mut output) = state.loader.take_output(&mut environment(scratch, now)) else { return state };
-        let Some(socket) = state.socket.clone() else {
+        let Some(mut socket) = state.socket.clone() else {
             state.loader.give_back(&mut environment(scratch, now), output);
             return state;
         };
@@ -479,12 +484,18 @@ impl Connection {
                 now = Instant::now();
             }
             let mut env = environment(scratch, now);
+            let is_stale = state.loader.output_is_stale();
             state.loader.give_back(&mut env, output);
             // The end may have waited for these bytes: there are other deadlines now, or the socket is to be closed.
             if state.loader.has_action() || state.loader.is_ended() {
                 self.notify(client);
             }
             match result {
+                // The task has another socket by now, or will have.
+                _ if is_stale => match state.socket.clone() {
+                    Some(new) => socket = new,
+                    None => break,
+                },
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if !std::mem::take(&mut state.writable) {
@@ -513,6 +524,16 @@ impl Connection {
         }
         state.writing = false;
         state
+    }
+
+    /// The socket goes. What is known of it says nothing of the next.
+    pub(super) fn disconnect(&self) {
+        let mut state = self.state.lock();
+        let socket = state.socket.take();
+        state.blocked = false;
+        state.writable = false;
+        drop(state);
+        drop(socket);
     }
 
     /// The socket is writable: whoever writes goes on, or, where the result is true, the caller's next step does.

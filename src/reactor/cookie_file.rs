@@ -9,6 +9,8 @@ mod disk;
 
 use std::fs;
 use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex as JarMutex, MutexGuard, PoisonError, Weak};
 use std::thread;
@@ -73,10 +75,12 @@ impl HttpCookieStorage {
     /// each 30 seconds, and with every change. A call that writes waits for the disk, as long as that takes: with
     /// [`OperationQueue::immediate`](crate::OperationQueue::immediate) the network waits with it.
     ///
-    /// Storages, in several processes too, may share a file: of each cookie, what was set or deleted last counts. A
+    /// Storages, in several processes too, may share a file: of each cookie, what was set or deleted last counts; only
+    /// one that another storage has set and not written yet, and that nobody else has, cannot be deleted by this one. A
     /// storage sees what the others have written when something of it is changed, or when it is opened. Beside the file
     /// are `.lock`, which is locked by who writes, and for a moment `.new`, which takes its place; a crash leaves the
-    /// old file or the new one. On Unix only the user may read them.
+    /// old file or the new one. On Unix only the user may read those that it makes; a file that is there keeps its
+    /// permissions until the first change replaces it. A link to a file is followed, whether or not that is there.
     ///
     /// The file is a text: a line with the version, a line of tab-separated fields for each cookie, and a check sum.
     ///
@@ -122,23 +126,63 @@ fn flush_others(path: &Path) {
     }
 }
 
-/// Waits until a storage is on disk, then calls this, not on the thread of the caller if it has to wait.
-pub fn after_flush(storage: Option<&HttpCookieStorage>, then: impl FnOnce() + Send + 'static) {
-    let Some(storage) = storage.filter(|storage| storage.is_kept()).cloned() else { return then() };
-    // Where there is no thread for it, it is still here.
-    let call = Arc::new(Mutex::new(Some(then)));
-    let run = {
-        let call = Arc::clone(&call);
-        move || {
-            let _ = storage.flush();
-            let then = call.lock().take();
-            if let Some(then) = then {
-                then();
+/// Those who wait until a session's storage is on disk. However many they are, one thread waits for all of them, and
+/// lives while there is somebody.
+pub struct Flushes {
+    /// `None` where there is nothing to wait for.
+    storage: Option<HttpCookieStorage>,
+    state: Mutex<Flushing>,
+}
+
+#[derive(Default)]
+struct Flushing {
+    /// In the order of their calls.
+    waiting: Vec<Box<dyn FnOnce() + Send>>,
+    /// Somebody flushes, and looks once more before that ends.
+    is_running: bool,
+}
+
+impl Flushes {
+    /// Nobody waits yet.
+    pub fn new(storage: Option<&HttpCookieStorage>) -> Self {
+        let storage = storage.filter(|storage| storage.is_kept()).cloned();
+        Self { storage, state: Mutex::default() }
+    }
+
+    /// Calls this when the storage was written, or could not be, in the order of the calls: at once where there is no
+    /// file, else not on the thread of the caller.
+    pub fn after(self: &Arc<Self>, then: impl FnOnce() + Send + 'static) {
+        if self.storage.is_none() {
+            return then();
+        }
+        {
+            let mut state = self.state.lock();
+            state.waiting.push(Box::new(then));
+            if mem::replace(&mut state.is_running, true) {
+                return;
             }
         }
-    };
-    if spawn(run.clone()).is_err() {
-        run();
+        let flushes = Arc::clone(self);
+        if spawn(move || flushes.run()).is_err() {
+            // Where there is no thread for it, it is the caller who waits.
+            self.run();
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            let batch = {
+                let mut state = self.state.lock();
+                if state.waiting.is_empty() {
+                    state.is_running = false;
+                    return;
+                }
+                mem::take(&mut state.waiting)
+            };
+            // Once for all who asked before it. If it panics they are told nevertheless, and so are those who come later.
+            let _ = catch_unwind(AssertUnwindSafe(|| self.storage.as_ref().map(HttpCookieStorage::flush)));
+            batch.into_iter().for_each(|then| then());
+        }
     }
 }
 
@@ -258,7 +302,7 @@ impl CookieFile {
         if !self.jar().has_unsaved() {
             return Ok(());
         }
-        let kept = self.jar().to_keep(SystemTime::now());
+        let kept = self.jar().for_file(SystemTime::now());
         let tick = kept.tick;
         let seen = disk::replace(&self.path, kept.text().as_bytes(), |_| ())?;
         (disk.seen, disk.is_blank) = (seen, false);

@@ -416,11 +416,11 @@ impl EventLoop {
                     }
                 }
                 Action::Disconnect => {
-                    let socket = client.connection().lock().socket.take();
-                    drop(socket);
+                    client.connection().disconnect();
                     if let Some(entry) = self.entries.get_mut(token) {
                         entry.connecting = None;
                         entry.readable = false;
+                        entry.read_closed = false;
                     }
                 }
             }

@@ -30,7 +30,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 pub use client::{Client, Delivered, Scheduled, Work};
 pub use connection::{Connection, Cork};
-pub use cookie_file::after_flush;
+pub use cookie_file::Flushes;
 pub use deadlines::Deadlines;
 pub use helm::Helm;
 

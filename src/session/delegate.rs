@@ -37,10 +37,13 @@ pub trait SessionDelegate: Send + Sync + 'static {
         left_at_default::<Self>(Method::DidBecomeInvalid);
     }
 
-    /// `urlSession(_:didReceive:completionHandler:)`: the connection asks for a credential or for trust.
+    /// `urlSession(_:didReceive:completionHandler:)`: what is asked of the connection: NTLM and Negotiate, which this crate
+    /// shows and does not speak. The session's delegate is asked; where it lacks the method,
+    /// [`task_did_receive_challenge`](TaskDelegate::task_did_receive_challenge) is asked instead. By default, and with a
+    /// credential, too, the next method that the server offers has its turn.
     ///
-    /// Not called yet: the system's evaluation decides about a server's certificate, and there are no client
-    /// certificates.
+    /// Not called yet for trust and for client certificates: the system's evaluation decides about a server's certificate,
+    /// and there are no client certificates.
     fn did_receive_challenge(
         &self,
         session: &UrlSession,
@@ -67,10 +70,24 @@ pub trait TaskDelegate: SessionDelegate {
         left_at_default::<Self>(Method::TaskIsWaitingForConnectivity);
     }
 
-    /// `urlSession(_:task:willPerformHTTPRedirection:newRequest:completionHandler:)`: the server sends the task elsewhere.
+    /// `urlSession(_:task:willPerformHTTPRedirection:newRequest:completionHandler:)`: the server sends the task elsewhere, by
+    /// a 301, 302, 303, or 305 to 308 with a `Location`.
     ///
-    /// Not called yet: a redirect is the final response, and fails the task with
-    /// [`ErrorCode::BadServerResponse`](crate::ErrorCode::BadServerResponse).
+    /// The task waits for the handler, which may be called later and on any thread, and its
+    /// [request timer](crate::SessionConfiguration::timeout_interval_for_request) stands still meanwhile. `new_request`, as it is or
+    /// changed, follows the redirect; so does another request. `None` makes the redirect the final response: the task fails
+    /// with [`ErrorCode::BadServerResponse`](crate::ErrorCode::BadServerResponse). By default redirects are followed, 20 of
+    /// them; the next is [`ErrorCode::HttpTooManyRedirects`](crate::ErrorCode::HttpTooManyRedirects).
+    ///
+    /// For another origin (scheme, host, port) `new_request` has none of the caller's header fields but `Accept`,
+    /// `Accept-Encoding`, `Accept-Language`, `Cache-Control`, `DNT`, `Origin`, `Pragma`, `Sec-WebSocket-Extensions`,
+    /// `Sec-WebSocket-Protocol` and `User-Agent`, and no user and password; of the session's additional fields the same are
+    /// sent. What the delegate adds is sent; of a request that it leads
+    /// elsewhere itself, what was the caller's stays behind likewise. A subprotocol that holds a secret is for the delegate to take away.
+    ///
+    /// From `wss` to `ws` a task goes only with a request that the delegate made itself, or whose server or path it chose: otherwise it
+    /// fails with [`ErrorCode::SecureConnectionFailed`](crate::ErrorCode::SecureConnectionFailed). `response` has no body: it
+    /// may still be on its way.
     fn will_perform_http_redirection(
         &self,
         session: &UrlSession,
@@ -82,10 +99,23 @@ pub trait TaskDelegate: SessionDelegate {
         left_at_default::<Self>(Method::WillPerformHttpRedirection);
     }
 
-    /// `urlSession(_:task:didReceive:completionHandler:)`: the server or a proxy asks for a credential.
+    /// `urlSession(_:task:didReceive:completionHandler:)`: the server asks, by a 401, for a credential for Basic or Digest.
     ///
-    /// Not called yet: a 401 or 407 is the final response, and fails the task with
-    /// [`ErrorCode::BadServerResponse`](crate::ErrorCode::BadServerResponse).
+    /// The task waits for the handler, which may be called later and on any thread, and its
+    /// [request timer](crate::SessionConfiguration::timeout_interval_for_request) stands still meanwhile. Of several methods
+    /// the strongest is asked about first. A user and a password in the address answer before anybody is asked.
+    ///
+    /// | | |
+    /// |---|---|
+    /// | `UseCredential` with a credential | the request goes out again, with it; 20 times at most in a task |
+    /// | `UseCredential` without one | the 401 stands: [`ErrorCode::BadServerResponse`](crate::ErrorCode::BadServerResponse) |
+    /// | `PerformDefaultHandling` | the credential that is [proposed](AuthenticationChallenge::proposed_credential), if there is one; otherwise the 401 stands |
+    /// | `CancelAuthenticationChallenge` | the task fails with [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled) |
+    /// | `RejectProtectionSpace` | the next method that the server offers; where there is none, the 401 stands |
+    ///
+    /// A credential that the server takes is kept in the session's
+    /// [storage](crate::SessionConfiguration::url_credential_storage), unless its persistence is `None`; later requests to the
+    /// same part of the server then carry it unasked. A nonce of Digest that is only too old is renewed without a question.
     fn task_did_receive_challenge(
         &self,
         session: &UrlSession,

@@ -6,6 +6,7 @@
 
 mod delegate;
 mod operation_queue;
+mod question;
 mod task;
 mod task_future;
 mod turn;

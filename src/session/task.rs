@@ -14,7 +14,7 @@ use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
-use crate::loader::{Callback, Event, Mailbox, Spare};
+use crate::loader::{Callback, Event, Loader, Mailbox, Question, Spare};
 use crate::reactor::{Client, Connection, Delivered, Scheduled, Work};
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
@@ -79,15 +79,17 @@ impl SessionTask {
 
     /// `originalRequest`: the request that the task was made from.
     pub fn original_request(&self) -> UrlRequest {
+        UrlRequest::clone(&self.shared.connection.inspect(|loader| Arc::clone(loader.original_request())))
+    }
+
+    /// `currentRequest`: the request that the task is on its way with: the original one, or where the last redirect that was
+    /// followed led.
+    pub fn current_request(&self) -> UrlRequest {
         UrlRequest::clone(&self.shared.request())
     }
 
-    /// `currentRequest`: the request that the task is on its way with; the original one while there are no redirects.
-    pub fn current_request(&self) -> UrlRequest {
-        self.original_request()
-    }
-
-    /// `response`: the 101 once the handshake is complete, or the server's refusal.
+    /// `response`: the 101 once the handshake is complete, or the server's refusal. While a delegate is asked about a redirect or a
+    /// challenge, it is the answer that this is about.
     pub fn response(&self) -> Option<HttpUrlResponse> {
         self.shared.connection.inspect(|loader| loader.response())
     }
@@ -335,6 +337,9 @@ impl TaskShared {
             self.connection.cancel(self);
         } else {
             let tls = flaw.map_or_else(|| self.session.tls(&self.request().url), Err);
+            if self.own_delegate().is_some() || self.session.has_delegate() {
+                self.connection.inspect(Loader::set_has_delegate);
+            }
             self.connection.start(self, tls);
         }
     }
@@ -431,6 +436,25 @@ impl TaskShared {
         }
     }
 
+    /// A question goes to the delegates; so many of them have passed it on.
+    pub(super) fn put_question(&self, question: Arc<Question>, passed_on: usize) {
+        let schedule = {
+            let mut desk = self.desk.lock();
+            desk.mailbox.ask(question, passed_on);
+            self.disturbed.store(true, Ordering::Release);
+            desk.must_schedule()
+        };
+        self.schedule_if(schedule);
+    }
+
+    pub(super) fn myself(&self) -> Option<Arc<Self>> {
+        self.myself.upgrade()
+    }
+
+    pub(super) fn own_delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
+        self.desk.lock().delegate()
+    }
+
     fn schedule_if(&self, schedule: bool) {
         if let (true, Some(task)) = (schedule, self.myself.upgrade()) {
             task.put_on_queue();
@@ -454,6 +478,7 @@ impl TaskShared {
                     delegate.did_receive_informational_response(session, task, &response);
                 });
             }
+            Callback::Question(question, passed_on) => self.ask(question, passed_on),
             Callback::Open(protocol) => self.tell(Method::DidOpenWithProtocol, |delegate, session, task| {
                 delegate.did_open_with_protocol(session, task, protocol.as_deref());
             }),
@@ -479,7 +504,7 @@ impl TaskShared {
 
     /// Tells the task's own delegate, or the session's where that one leaves the method at its default.
     fn tell(&self, method: Method, call: impl Fn(&dyn WebSocketDelegate, &UrlSession, &WebSocketTask)) {
-        let own = self.desk.lock().delegate();
+        let own = self.own_delegate();
         let common = self.session.delegate_with(method);
         if own.is_none() && common.is_none() {
             return;

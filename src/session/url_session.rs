@@ -17,8 +17,8 @@ use super::task::{SessionTask, TaskShared, answer, guarded};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
 use crate::http::check_protocols;
-use crate::loader::{Callback, Common, Epoch, Loader, Settings, Tls, client_config};
-use crate::reactor::{Connection, Reactor, Scheduled, Work, after_flush};
+use crate::loader::{Callback, Common, Epoch, Loader, Settings, Tls};
+use crate::reactor::{Connection, Flushes, Reactor, Scheduled, Work};
 
 /// `maximumMessageSize` of a new task, in bytes.
 const MAXIMUM_MESSAGE_SIZE: usize = 1024 * 1024;
@@ -88,12 +88,14 @@ impl UrlSession {
         everlasting: bool,
     ) -> Self {
         let common = Arc::new(Common::new(&configuration));
+        let flushes = Arc::new(Flushes::new(configuration.http_cookie_storage.as_ref()));
         let queue = queue.unwrap_or_else(OperationQueue::serial);
         let reactor = Reactor::new();
         let has_helm = queue.set_helm(reactor.helm());
         let shared = Arc::new_cyclic(|myself| SessionShared {
             configuration,
             common,
+            flushes,
             requests: Recent::default(),
             queue,
             reactor,
@@ -101,9 +103,8 @@ impl UrlSession {
             delegate: Mutex::new(delegate),
             lacking: AtomicU16::new(0),
             description: Mutex::new(None),
-            registry: Mutex::new(Registry { tasks: Slab::new(), last_identifier: 0, end: End::Open }),
+            registry: Mutex::new(Registry { tasks: Slab::new(), last_identifier: 0, flushes: 0, end: End::Open }),
             announcements: Arc::new(Announcements { session: myself.clone(), state: Mutex::default() }),
-            tls: Mutex::new(None),
             handle: Mutex::new(Weak::new()),
             everlasting,
             myself: myself.clone(),
@@ -155,8 +156,9 @@ impl UrlSession {
         *self.0.shared.description.lock() = description.map(str::to_owned);
     }
 
-    /// `finishTasksAndInvalidate()`: returns at once. Tasks run to their end; then comes `did_become_invalid_with_error`, and
-    /// delegate, threads and handlers are let go. A task that is made later ends when it is resumed, with
+    /// `finishTasksAndInvalidate()`: returns at once. Tasks run to their end, and every [`flush`](Self::flush) and
+    /// [`reset`](Self::reset) is told; then comes `did_become_invalid_with_error`, and delegate, threads and handlers are
+    /// let go. A task that is made later ends when it is resumed, with
     /// [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled).
     pub fn finish_tasks_and_invalidate(&self) {
         self.0.shared.invalidate();
@@ -173,23 +175,35 @@ impl UrlSession {
         }
     }
 
-    /// `reset(completionHandler:)`: empties the cookie storage of the configuration (the shared one, too, where the session has
-    /// that; one that is kept on disk before the handler is called), forgets what else later tasks would reuse (TLS sessions; there are no credentials yet), and calls the handler on
-    /// the delegate queue. Open sockets stay.
+    /// `reset(completionHandler:)`: empties the cookie storage and the credential storage of the configuration (the
+    /// shared ones, too, where the session has those) and forgets what else later tasks would reuse (where credentials
+    /// were good, TLS sessions); then it is as [`flush`](Self::flush): cookies that were kept on disk are gone from there
+    /// before the handler is called. Open sockets stay.
     pub fn reset(&self, completion_handler: impl FnOnce() + Send + 'static) {
         if let Some(storage) = &self.0.shared.configuration.http_cookie_storage {
             storage.clear();
         }
+        if let Some(storage) = &self.0.shared.configuration.url_credential_storage {
+            storage.clear();
+        }
+        self.0.shared.common.forget_credentials();
         self.flush(completion_handler);
     }
 
     /// `flush(completionHandler:)`: cookies of a storage that is [kept on disk](crate::HttpCookieStorage::open) are written,
-    /// later tasks make new TLS sessions, and then the handler is called on the delegate queue.
+    /// later tasks make new TLS sessions, and then the handler is called on the delegate queue. It is called where the
+    /// file cannot be written, too: [`HttpCookieStorage::flush`](crate::HttpCookieStorage::flush) tells why.
+    ///
+    /// The call does not wait for the disk; a thread does, one for the session. (Where none can be started, the call
+    /// waits.) Handlers of `flush` and `reset` come in the order of the calls. A session that is invalidated meanwhile,
+    /// or loses its last handle, tells its end behind them.
     pub fn flush(&self, completion_handler: impl FnOnce() + Send + 'static) {
         let shared = Arc::clone(&self.0.shared);
-        *shared.tls.lock() = None;
-        after_flush(self.0.shared.configuration.http_cookie_storage.as_ref(), move || {
+        shared.common.forget_tls();
+        shared.registry.lock().flushes += 1;
+        self.0.shared.flushes.after(move || {
             shared.announce(Box::new(completion_handler));
+            shared.flushed();
         });
     }
 
@@ -231,6 +245,8 @@ pub(super) struct SessionShared {
     configuration: SessionConfiguration,
     /// What the loaders of all tasks share.
     common: Arc<Common>,
+    /// Handlers that wait for the disk.
+    flushes: Arc<Flushes>,
     /// Many tasks are made from one address.
     requests: Recent<UrlRequest>,
     pub(super) queue: OperationQueue,
@@ -243,8 +259,6 @@ pub(super) struct SessionShared {
     description: Mutex<Option<String>>,
     registry: Mutex<Registry>,
     announcements: Arc<Announcements>,
-    /// How `wss` is secured; made for the first task that needs it.
-    tls: Mutex<Option<Result<Tls, UrlError>>>,
     handle: Mutex<Weak<Handle>>,
     /// The shared session.
     everlasting: bool,
@@ -258,6 +272,8 @@ struct Registry {
     /// Tasks that have not ended, each in its place. One that was never resumed goes with its last handle.
     tasks: Slab<Weak<TaskShared>>,
     last_identifier: usize,
+    /// Calls of `flush` and `reset` whose handlers are not on their way.
+    flushes: usize,
     end: End,
 }
 
@@ -265,7 +281,7 @@ struct Registry {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Open,
-    /// Waits for the tasks.
+    /// Waits for the tasks and the flushes.
     Finishing,
     /// `did_become_invalid_with_error` is on its way, or was told.
     Told,
@@ -287,6 +303,10 @@ impl SessionShared {
 
     fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
         self.delegate.lock().clone()
+    }
+
+    pub(super) fn has_delegate(&self) -> bool {
+        self.delegate.lock().is_some()
     }
 
     /// Whom tasks tell with this method, if the delegate has it. Nobody once the end of the session is on its way, which is to
@@ -345,21 +365,7 @@ impl SessionShared {
 
     /// How the task's connection is secured; an error is the task's, not the session's.
     pub(super) fn tls(&self, url: &url::Url) -> Result<Tls, UrlError> {
-        if !matches!(url.scheme(), "wss" | "https") {
-            return Ok(None);
-        }
-        let configuration = &self.configuration;
-        self.tls
-            .lock()
-            .get_or_insert_with(|| {
-                client_config(
-                    &configuration.root_certificates,
-                    configuration.tls_minimum_supported_protocol_version,
-                    configuration.tls_maximum_supported_protocol_version,
-                )
-                .map(Some)
-            })
-            .clone()
+        self.common.tls(url)
     }
 
     /// The tasks that have not ended.
@@ -378,6 +384,13 @@ impl SessionShared {
         if registry.tasks.get(place).is_some_and(|known| ptr::eq(known.as_ptr(), task)) {
             drop(registry.tasks.remove(place));
         }
+        self.finish_if_done(registry);
+    }
+
+    /// The handler of a `flush` or `reset` is on its way.
+    fn flushed(&self) {
+        let mut registry = self.registry.lock();
+        registry.flushes -= 1;
         self.finish_if_done(registry);
     }
 
@@ -401,9 +414,9 @@ impl SessionShared {
         self.finish_if_done(registry);
     }
 
-    /// Tells the end of the session once the last task is gone.
+    /// Tells the end of the session once the last task is gone, and no handler waits for the disk: the end is the last word.
     fn finish_if_done(&self, mut registry: parking_lot::MutexGuard<'_, Registry>) {
-        if registry.end != End::Finishing || !registry.tasks.is_empty() {
+        if registry.end != End::Finishing || !registry.tasks.is_empty() || registry.flushes > 0 {
             return;
         }
         registry.end = End::Told;
@@ -425,7 +438,7 @@ impl SessionShared {
         }
         let delegate = self.delegate.lock().take();
         guarded(|| drop(delegate));
-        *self.tls.lock() = None;
+        self.common.forget_tls();
         self.reactor.retire();
         self.queue.release_idle_threads();
     }

@@ -1,8 +1,10 @@
-//! permessage-deflate (RFC 7692) against servers that others wrote: by `ws` of node and by `websockets` of Python.
+//! permessage-deflate (RFC 7692) against servers that others wrote: by `ws` of node and by `websockets` of Python; and
+//! what comes before the open socket, by nginx and Apache httpd (`authentication.rs`).
 //!
-//! `tests/interop/run` starts them, and says in `URLSESSION_INTEROP_WS` and `URLSESSION_INTEROP_WEBSOCKETS` where they
-//! are. Without that there is nothing to run, and the tests pass.
+//! `tests/interop/run` starts them, and says in `URLSESSION_INTEROP_WS` and `URLSESSION_INTEROP_WEBSOCKETS` and others
+//! where they are. Without that there is nothing to run, and the tests pass.
 
+mod authentication;
 mod exchange;
 mod messages;
 #[path = "../support/mod.rs"]

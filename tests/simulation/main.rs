@@ -9,9 +9,12 @@
 //! - `SIMULATION_RANDOM=1` begins at a seed of its own, which it prints.
 //! - `SIMULATION_RUNS=n` makes so many runs.
 
+mod asked;
 mod calls;
 mod compressed;
+mod course;
 mod deflate;
+mod directed;
 mod inflate;
 mod model;
 mod moves;
@@ -21,6 +24,7 @@ mod plan;
 mod rest;
 mod rng;
 mod tls;
+mod way;
 mod wire;
 mod world;
 
@@ -47,8 +51,17 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How many kinds of ends so many runs have at least: a simulation that only ever sees clean ends proves nothing.
 const KINDS: usize = 40;
 
-/// What happens to compressed messages in so many runs, each at least once.
-const SITUATIONS: [&str; 9] = [
+/// What happens to compressed messages, and on the way to the open socket, in so many runs, each at least once.
+const SITUATIONS: [&str; 18] = [
+    "answered, and the request could not be written",
+    "went on, and stayed",
+    "went on, and left",
+    "went on while suspended",
+    "a kept connection was lost",
+    "left, and the writer writes",
+    "old output came back",
+    "a reply while suspended",
+    "a reply that was too late",
     "held",
     "held under back-pressure",
     "held, and a call comes between",
@@ -124,14 +137,14 @@ fn every_schedule_keeps_the_promises() {
     let watch = Watch::new();
     let runs = variable("SIMULATION_RUNS").unwrap_or(RUNS);
     let mut ends = BTreeMap::new();
-    let mut of_compression = BTreeMap::new();
+    let mut situations_of = BTreeMap::new();
     for seed in base..base + runs {
         watch.begins(seed);
         match panic::catch_unwind(|| run(seed, None)) {
             Ok((end, situations)) => {
                 *ends.entry(end).or_insert(0) += 1;
                 for situation in situations {
-                    *of_compression.entry(situation).or_insert(0) += 1;
+                    *situations_of.entry(situation).or_insert(0) += 1;
                 }
             }
             Err(_) => {
@@ -145,7 +158,7 @@ fn every_schedule_keeps_the_promises() {
         println!("{count:>6} {end}");
     }
     for situation in SITUATIONS {
-        let count = of_compression.get(situation).copied().unwrap_or(0);
+        let count = situations_of.get(situation).copied().unwrap_or(0);
         println!("{count:>6} {situation}");
         assert!(runs < RUNS || count > 0, "no run has: {situation}");
     }

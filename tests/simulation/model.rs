@@ -13,6 +13,9 @@ use crate::wire::close_payload;
 /// How long the server has to close TCP after the end, and how long a connection that cannot be written is still read.
 const LINGER: u64 = 2_000;
 
+/// How long the rest of an answer is waited for, so that the next request can go out on the same connection.
+const DRAIN: u64 = 1_000;
+
 /// How late somebody looks at the clock.
 pub const TICK: u64 = 20;
 
@@ -34,8 +37,25 @@ pub enum Cause {
     GiveUp,
     /// The writer gives an output back: what waited for it happens.
     GivenBack,
+    /// The delegate's reply.
+    Reply,
     /// A step that never ends a task.
     Other,
+}
+
+/// Where the loader is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Stage {
+    #[default]
+    Created,
+    /// Or looking up the address.
+    Connecting,
+    Securing,
+    Upgrading,
+    /// The answer did not open the socket.
+    Answered,
+    Open,
+    Over,
 }
 
 /// A row of the table of ends; errors are Apple's numbers.
@@ -76,6 +96,14 @@ pub struct Model {
     pub now: u64,
     pub started: Option<u64>,
     pub opened: bool,
+    pub stage: Stage,
+    /// The next request is decided on, and has waited so long for the rest of the answer.
+    pub going_on: Option<u64>,
+    /// The connection was used before, and nothing has come since.
+    pub kept: bool,
+    pub untouched: bool,
+    /// The task wants another connection.
+    pub leaving: bool,
     /// How many messages waited for that.
     pub early: usize,
     pub suspended: bool,
@@ -180,8 +208,14 @@ impl Model {
         if self.suspended || self.ended.is_some() {
             return;
         }
-        if self.started.is_some() && !self.opened {
+        // While somebody is asked, and while the rest of an answer is read, the clock stands still.
+        if self.started.is_some() && !self.opened && self.stage != Stage::Answered {
             self.quiet += time;
+        }
+        if self.stage == Stage::Answered
+            && let Some(going_on) = &mut self.going_on
+        {
+            *going_on += time;
         }
         if self.broken.is_some() {
             self.broken_for += time;
@@ -197,7 +231,9 @@ impl Model {
             return Some(-999);
         }
         let full = plan.maximum_send_queue.is_some_and(|most| self.buffered + length > most);
-        self.broken.or_else(|| full.then_some(55))
+        // A request that could not be written may be answered all the same, and lead on.
+        let broken = self.broken.filter(|_| self.stage != Stage::Upgrading);
+        broken.or_else(|| full.then_some(55))
     }
 
     /// A message came out of the loader.
@@ -247,6 +283,10 @@ impl Model {
                 (None, Cause::WriteFailed(kind)) => {
                     let expected = if self.closing.is_some() { -999 } else { io_code(kind) };
                     assert_eq!(code, expected, "send {index}, of a connection that cannot be written");
+                    if !self.opened {
+                        // It does not go to another connection either.
+                        self.sends[index].refused = Some(code);
+                    }
                 }
                 (None, cause) => panic!("send {index} failed with {code}, and nothing ended: {cause:?}"),
             },
@@ -293,6 +333,25 @@ impl Model {
         self.buffered = 0;
         self.before_end = [self.sends_answered, self.pings_answered];
         self.due = self.made();
+    }
+
+    /// The answer is there: whether the request could be written does not matter any more.
+    pub fn heal(&mut self) {
+        (self.broken, self.broken_for) = (None, 0);
+    }
+
+    /// The end waits for what is with the writer: the task was cancelled.
+    pub fn has_pending_cancel(&self) -> bool {
+        self.closing.is_none() && self.pending.iter().any(|(_, cause)| *cause == Cause::Cancel)
+    }
+
+    /// It may wait, for another reason.
+    pub fn may_have_ended(&self) -> bool {
+        !self.pending.is_empty() && !self.has_pending_cancel()
+    }
+
+    pub fn is_suspended(&self) -> bool {
+        self.suspended && self.ended.is_none()
     }
 
     /// While bytes are with the writer, the end waits for them: a step that may have led to one.
@@ -349,7 +408,21 @@ impl Model {
             Cause::ConnectFailed => vec![self.failed(connect_code(&self.connect_failures))],
             // Behind its fault the server may end TLS.
             Cause::Received | Cause::GiveUp if fault.is_some() => fault.map_or_else(Vec::new, |(_, rows)| rows.clone()),
-            Cause::Received => self.fatal_rows(peer),
+            Cause::Received => {
+                let mut rows = self.fatal_rows(peer);
+                // What comes behind an answer may be taken for the next.
+                if peer.surplus && (self.kept || plan.tls.is_some()) && self.stage == Stage::Upgrading {
+                    rows.push(self.failed(-1017));
+                }
+                rows
+            }
+            Cause::Reply => self.fatal_rows(peer),
+            // What was decided, or is asked, does not need the connection; another has not come to be.
+            Cause::EndOfStream | Cause::ReadFailed(_) if self.stage == Stage::Connecting => Vec::new(),
+            Cause::EndOfStream | Cause::ReadFailed(_) if self.stage == Stage::Answered => match refusing {
+                Some(false) => Vec::new(),
+                _ => vec![self.failed(-1011)],
+            },
             Cause::EndOfStream => lost(-1005),
             Cause::ReadFailed(kind) => lost(io_code(kind)),
             Cause::Timeout if refusing == Some(true) => vec![self.failed(-1011)],
@@ -429,7 +502,7 @@ impl Model {
     /// Whether a clock of the caller's ran out.
     fn is_due(&self, plan: &Plan) -> bool {
         self.started.is_some_and(|started| self.now - started >= plan.resource_timeout)
-            || (!self.opened && self.quiet >= plan.request_timeout)
+            || (!self.opened && self.stage != Stage::Answered && self.quiet >= plan.request_timeout)
     }
 
     fn may_miss_a_pong(&self, plan: &Plan) -> bool {
@@ -445,10 +518,15 @@ impl Model {
         let refused = self.is_refusing(peer, plan) != Some(false);
         let started = self.started.unwrap_or(self.now);
         assert!(self.now - started < plan.resource_timeout, "timeout_interval_for_resource");
-        assert!(self.opened || refused || self.quiet < plan.request_timeout, "timeout_interval_for_request");
+        let halted = self.opened || self.stage == Stage::Answered;
+        assert!(halted || refused || self.quiet < plan.request_timeout, "timeout_interval_for_request");
+        let goes_on = self.going_on.is_none_or(|waited| waited < DRAIN) || self.stage != Stage::Answered;
+        assert!(goes_on, "the rest of an answer is waited for too long");
         // Where reading had stopped, because nobody takes what was read before, it is waited for once more: from the moment
         // at which somebody looked at the clock.
-        let prolonged = if self.stopped { plan.close_timeout + TICK } else { 0 };
+        // And once where what was read is held.
+        let times = if plan.deflate.agreed().is_some() { 2 } else { 1 };
+        let prolonged = if self.stopped { times * (plan.close_timeout + TICK) } else { 0 };
         assert!(refused || self.broken_for < LINGER + prolonged, "a broken connection lives on");
         if let Some(closing) = &self.closing {
             assert!(self.now - closing.at < plan.close_timeout, "close_timeout");

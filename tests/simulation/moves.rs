@@ -7,7 +7,7 @@ use urlsession::CloseCode;
 use urlsession::internals::Output;
 
 use crate::calls::{Handler, Kind, Sending, message};
-use crate::model::{Cause, Closing, TICK, io_code};
+use crate::model::{Cause, Closing, Stage, TICK, io_code};
 use crate::network::End;
 use crate::peer::{Plain, content};
 use crate::plan::{Connect, Last, LookUp, Receives, length};
@@ -34,6 +34,8 @@ enum Move {
     ReadOn,
     EndIsTold,
     Call,
+    Reply,
+    ReplyLate,
     Tick,
 }
 
@@ -59,9 +61,9 @@ impl World {
             && self.pressed.is_none()
     }
 
-    fn possible(&self) -> ([Move; 40], usize) {
+    fn possible(&self) -> ([Move; 48], usize) {
         let now = self.model.now;
-        let mut moves = [Move::Tick; 40];
+        let mut moves = [Move::Tick; 48];
         let mut count = 1;
         let mut add = |add: bool, what: Move, weight: usize| {
             for place in moves.iter_mut().skip(count).take(if add { weight } else { 0 }) {
@@ -86,11 +88,14 @@ impl World {
         add(self.mailbox.has_next() && self.worker_at <= now, Move::Work, 3);
         add(self.read_on, Move::ReadOn, 1);
         add(self.end_is_told, Move::EndIsTold, 2);
+        let replies = self.question.as_ref().is_some_and(|question| question.at <= now) && !self.plan.way.is_mute;
+        add(replies, Move::Reply, 2);
+        add(!self.old_questions.is_empty(), Move::ReplyLate, 1);
         add(self.calls > 0 && self.caller_at <= now, Move::Call, if self.pressed.is_some() { 3 } else { 1 });
         (moves, count)
     }
 
-    fn make(&mut self, (moves, count): ([Move; 40], usize)) {
+    fn make(&mut self, (moves, count): ([Move; 48], usize)) {
         if count == 1 {
             return self.sleep();
         }
@@ -134,6 +139,8 @@ impl World {
                 self.call();
                 self.caller_at = self.model.now + self.pause();
             }
+            Move::Reply => self.replies(),
+            Move::ReplyLate => self.replies_late(),
             Move::Tick => {
                 let time = self.rng.below(TICK as usize) as u64;
                 self.pass(time);
@@ -158,6 +165,7 @@ impl World {
             Some(self.peer_at).filter(|_| self.peer.has_plans()),
             Some(self.worker_at).filter(|_| self.mailbox.has_next()),
             Some(self.caller_at).filter(|_| self.calls > 0),
+            self.question.as_ref().map(|question| question.at).filter(|_| !self.plan.way.is_mute),
         ];
         let next = moments.into_iter().flatten().filter(|at| *at > now).min();
         let Some(next) = next else { panic!("nothing will ever happen again: {:?}, {:?}", self.loader, self.mailbox) };
@@ -234,6 +242,9 @@ impl World {
         let Some(mut output) = self.out.take() else { return };
         let mut slices = [IoSlice::new(&[]); 8];
         let count = output.slices(&mut slices);
+        if self.loader.output_is_stale() {
+            return self.write_stale(output);
+        }
         let result = self.network.write(&slices[..count], &mut self.rng);
         note!(self, "write: {:?}", result.as_ref().map(Vec::len));
         match result {
@@ -259,11 +270,33 @@ impl World {
                 self.model.is_out = false;
                 self.step(Cause::GivenBack, |loader, env| loader.give_back(env, output));
                 self.step(Cause::WriteFailed(kind), |loader, env| loader.write_failed(env, error));
-                if self.model.ended.is_none() && self.model.broken.is_none() {
+                // It may make another connection, or be content with the answer that it has.
+                let goes_on = matches!(self.model.stage, Stage::Connecting | Stage::Answered);
+                if self.model.ended.is_none() && self.model.broken.is_none() && !goes_on {
                     self.model.broken = Some(io_code(kind));
                 }
             }
         }
+    }
+
+    /// The task has left the connection that this is for: how it goes says nothing.
+    fn write_stale(&mut self, mut output: Output) {
+        self.situations.insert("old output came back");
+        let mut slices = [IoSlice::new(&[]); 8];
+        let count = output.slices(&mut slices);
+        let network = self.left.as_mut().unwrap_or(&mut self.network);
+        let result = network.write(&slices[..count], &mut self.rng);
+        note!(self, "write to the old connection: {:?}", result.as_ref().map(Vec::len));
+        if let Ok(bytes) = result {
+            output.advance(bytes.len());
+            if !output.is_empty() && !self.rng.one_in(4) {
+                self.out = Some(output);
+                return;
+            }
+        }
+        self.left = None;
+        self.model.is_out = false;
+        self.step(Cause::GivenBack, |loader, env| loader.give_back(env, output));
     }
 
     /// What other threads call while this one is about to read.
@@ -273,6 +306,9 @@ impl World {
         }
         if self.plan.caller.suspends && self.rng.one_in(8) {
             self.suspend_or_resume();
+        }
+        if self.question.is_some() && self.rng.one_in(8) {
+            self.replies();
         }
     }
 
@@ -318,7 +354,11 @@ impl World {
         self.model.read += count;
         self.largest_input = self.largest_input.max(count);
         if count > 0 {
-            self.model.quiet = 0;
+            if self.model.stage != Stage::Answered {
+                self.model.quiet = 0;
+            }
+            self.take_up_read();
+            self.model.untouched = false;
         }
     }
 

@@ -7,12 +7,15 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rustls::ServerConnection;
 use sha1::{Digest, Sha1};
+use url::Url;
 
+use crate::course::{Course, State, Wanted, cookie};
 use crate::deflate::{Codec, Deflate, Wire};
 use crate::network::End;
 use crate::plan::{Answer, Body, Finale, HangsUp, Manners, Op, Plan, Pongs, Press, Wrong};
 use crate::rng::Rng;
 use crate::tls;
+use crate::way::{Stop, Turn};
 use crate::wire::{Reader, Seen, close_payload, frame};
 
 /// A message: whether it is text, and its payload.
@@ -39,7 +42,14 @@ pub struct Peer {
     script: VecDeque<Op>,
     finale: Option<Finale>,
     manners: Manners,
-    offers: bool,
+    /// Where it is.
+    at: Url,
+    pub course: Course,
+    clean: bool,
+    /// How many requests came.
+    pub requests: usize,
+    /// The rest of this one is to come, and has its answer.
+    early: Option<Wanted>,
     deflate: Deflate,
     codec: Option<Codec>,
     rng: Rng,
@@ -73,10 +83,14 @@ pub struct Peer {
     written: usize,
     /// It said all that it has to say.
     pub gave_up: bool,
+    /// The client has left for another connection: what still comes changes nothing.
+    pub is_left: bool,
+    /// It said something behind an answer.
+    pub surplus: bool,
 }
 
 impl Peer {
-    pub fn new(plan: &Plan, rng: &mut Rng) -> Self {
+    pub fn new(plan: &Plan, course: Course, rng: &mut Rng) -> Self {
         Self {
             tls: plan.tls.map(|tls| Box::new(tls::server(tls))),
             reader: Reader::new(plan.deflate.other()),
@@ -84,7 +98,11 @@ impl Peer {
             script: plan.script.clone().into(),
             finale: Some(plan.finale.clone()),
             manners: plan.manners.clone(),
-            offers: plan.offers(),
+            at: course.current.url.clone(),
+            course,
+            clean: plan.clean,
+            requests: 0,
+            early: None,
             codec: plan.deflate.agreed().map(Codec::new),
             deflate: plan.deflate.clone(),
             rng: rng.fork(),
@@ -108,12 +126,19 @@ impl Peer {
             refusal_at: None,
             written: 0,
             gave_up: false,
+            is_left: false,
+            surplus: false,
         }
     }
 
     /// Whether it reads.
     pub fn listens(&self) -> bool {
         self.manners.deaf_after.is_none_or(|after| self.read < after)
+    }
+
+    /// It answered before it had the request.
+    pub fn is_early(&self) -> bool {
+        self.early.is_some()
     }
 
     /// Whether it wants to do the next thing of its own accord.
@@ -131,7 +156,8 @@ impl Peer {
         self.read += bytes.len();
         let Some(tls) = &mut self.tls else {
             self.reader.push(bytes);
-            return self.handle();
+            self.handle();
+            return self.interrupt();
         };
         let mut plaintext = Vec::new();
         while !bytes.is_empty() {
@@ -146,6 +172,7 @@ impl Peer {
         }
         self.reader.push(&plaintext);
         self.handle();
+        self.interrupt();
         self.collect();
     }
 
@@ -240,7 +267,7 @@ impl Peer {
     fn handle(&mut self) {
         while let Some(seen) = self.reader.next() {
             match seen {
-                Seen::Request(head) => self.reply(&head),
+                Seen::Request(head) => self.request(&head),
                 Seen::Message(text, payload, wire) => {
                     if self.manners.echoes && self.can_talk() {
                         let press = if wire.compressed { Press::Yes } else { Press::No };
@@ -321,8 +348,130 @@ impl Peer {
         self.pings_sent.push(payload);
     }
 
+    /// A request is there whole.
+    fn request(&mut self, head: &str) {
+        if self.is_left {
+            return;
+        }
+        let extensions = self.deflate.offer();
+        if let Some(wanted) = self.early.take() {
+            return self.course.check(&wanted, head, &self.at, extensions.as_deref());
+        }
+        self.is_next();
+        let wanted = self.course.current.clone();
+        self.course.check(&wanted, head, &self.at, extensions.as_deref());
+        if self.gave_up {
+            // It has hung up, and the client did not know.
+            self.course.state = State::Lost;
+            return;
+        }
+        // A connection that is new is not lost.
+        if self.clean && self.requests == 1 {
+            while matches!(self.course.stops.front(), Some(Stop { turn: Turn::Lost(_), .. })) {
+                self.course.stops.pop_front();
+            }
+        }
+        match self.course.stops.pop_front() {
+            Some(stop) => self.send_away(&stop),
+            None => self.reply(head),
+        }
+    }
+
+    /// A request comes: it may.
+    fn is_next(&mut self) {
+        self.requests += 1;
+        if let (State::Answered(_), true) = (&self.course.state, self.tls.is_some()) {
+            // What TLS told the client, this tells the server.
+            self.course.take_up();
+        }
+        assert!(matches!(self.course.state, State::Wanted), "a request comes at {:?}", self.course.state);
+        if self.requests > 1 {
+            let (before, from) = self.course.before.as_ref().expect("an answer before");
+            assert!(before.keeps, "a request on a connection that is of no use any more");
+            assert!(crate::course::is_same_origin(from, &self.course.current.url));
+        }
+    }
+
+    /// The answer to a request of which a part is there.
+    fn interrupt(&mut self) {
+        let is_early = self.course.stops.front().is_some_and(|stop| stop.early && !matches!(stop.turn, Turn::Lost(_)));
+        if !is_early || !self.reader.is_in_request() || self.early.is_some() || self.gave_up || self.is_left {
+            return;
+        }
+        self.is_next();
+        let Some(stop) = self.course.stops.pop_front() else { return };
+        self.early = Some(self.course.current.clone());
+        self.send_away(&stop);
+    }
+
+    /// Anything but the last answer.
+    fn send_away(&mut self, stop: &Stop) {
+        let (status, lines) = match &stop.turn {
+            Turn::Lost(end) => {
+                self.course.state = State::Lost;
+                self.gave_up = true;
+                self.ends = Some(*end);
+                return;
+            }
+            Turn::Redirect(status) => {
+                let (lines, target) = self.course.redirect(self.clean, &mut self.rng);
+                self.course.redirected(stop, *status, target);
+                (*status, lines)
+            }
+            Turn::Challenge(offers) => {
+                let (lines, challenges) = self.course.challenge(offers, &mut self.rng);
+                self.course.challenged(stop, challenges);
+                (401, lines)
+            }
+        };
+        let (Body::Length(length) | Body::Short(length, _) | Body::Chunked(length) | Body::UntilEnd(length)) =
+            stop.body;
+        let mut body = content(true, length, &mut self.rng);
+        let framing = match stop.body {
+            Body::Length(_) | Body::Short(..) => format!("Content-Length: {length}\r\n"),
+            Body::Chunked(_) => "Transfer-Encoding: chunked\r\n".to_owned(),
+            Body::UntilEnd(_) => String::new(),
+        };
+        let version = if stop.old { "HTTP/1.0" } else { "HTTP/1.1" };
+        let close = if stop.close { "Connection: close\r\n" } else { "" };
+        let cookie = if stop.cookie { format!("Set-Cookie: {}\r\n", cookie(&self.at)) } else { String::new() };
+        let head = format!("{version} {status} Because\r\n{lines}{framing}{close}{cookie}\r\n");
+        let head_end = self.written + head.len();
+        self.send(head.as_bytes());
+        match stop.body {
+            Body::Chunked(_) => self.send(&chunked(&body)),
+            Body::Short(..) => {
+                body.truncate(length / 2);
+                self.send(&body);
+            }
+            _ => self.send(&body),
+        }
+        let end = self.written;
+        if stop.old && matches!(stop.body, Body::Chunked(_)) {
+            // RFC 9112 §6.1: nobody knows how long it is.
+            body.clear();
+        }
+        if let State::Answered(answered) = &mut self.course.state {
+            (answered.body, answered.head_end, answered.end) = (body, head_end, end);
+        }
+        if stop.surplus {
+            self.send(b"\x00surplus");
+            self.surplus = true;
+        }
+        let ends = match stop.body {
+            Body::UntilEnd(_) | Body::Short(_, true) => Some(End::Stream),
+            // Of what TLS has not told yet nobody can say whether the client has it.
+            _ if self.tls.is_some() => stop.hangs_up.map(|_| End::Stream),
+            _ => stop.hangs_up,
+        };
+        if let Some(end) = ends {
+            self.gave_up = true;
+            self.ends = Some(end);
+        }
+    }
+
     fn reply(&mut self, request: &str) {
-        check_request(request, self.offers, &self.deflate);
+        self.course.state = State::Last;
         let key = field(request, "Sec-WebSocket-Key").expect("a key");
         let informational = match &self.answer {
             Answer::Accept { informational, .. } | Answer::Refuse { informational, .. } => *informational,
@@ -386,13 +535,7 @@ impl Peer {
                 bytes[..length / 2].to_vec()
             }
             Body::Chunked(_) => {
-                let mut coded = Vec::new();
-                for chunk in bytes.chunks(3_000) {
-                    coded.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
-                    coded.extend_from_slice(chunk);
-                    coded.extend_from_slice(b"\r\n");
-                }
-                coded.extend_from_slice(b"0\r\n\r\n");
+                let coded = chunked(&bytes);
                 self.fatal = Some(Fatal::Refusal(status, bytes));
                 return self.send(&coded);
             }
@@ -445,17 +588,16 @@ fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
         .map(|(_, value)| value.trim())
 }
 
-/// RFC 6455 §4.1.
-fn check_request(request: &str, offers: bool, deflate: &Deflate) {
-    assert!(request.starts_with("GET /chat?x=1 HTTP/1.1\r\n"), "{request}");
-    assert!(field(request, "Upgrade").is_some_and(|value| value.eq_ignore_ascii_case("websocket")), "{request}");
-    assert!(field(request, "Connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")), "{request}");
-    assert_eq!(field(request, "Sec-WebSocket-Version"), Some("13"));
-    let key = field(request, "Sec-WebSocket-Key").expect("a key");
-    assert_eq!(STANDARD.decode(key).expect("a key in base64").len(), 16);
-    assert_eq!(field(request, "Sec-WebSocket-Protocol"), offers.then_some("chat, other"));
-    assert_eq!(field(request, "Sec-WebSocket-Extensions"), deflate.offer().as_deref());
-    assert_eq!(field(request, "X-Common"), Some("yes"));
+/// A body in the chunked coding.
+fn chunked(bytes: &[u8]) -> Vec<u8> {
+    let mut coded = Vec::new();
+    for chunk in bytes.chunks(3_000) {
+        coded.extend(format!("{:x}\r\n", chunk.len()).into_bytes());
+        coded.extend_from_slice(chunk);
+        coded.extend_from_slice(b"\r\n");
+    }
+    coded.extend_from_slice(b"0\r\n\r\n");
+    coded
 }
 
 /// The payload of a message that says the same again and again.

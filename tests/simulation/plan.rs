@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use crate::deflate::{self, Deflate};
 use crate::network::{End, Fault};
 use crate::rng::Rng;
+use crate::way::Way;
 use crate::wire::{close_payload, frame};
 
 /// Everything that is decided beforehand. What happens when is decided on the way.
@@ -28,6 +29,8 @@ pub struct Plan {
     pub maximum_send_queue: Option<usize>,
     pub limit: usize,
     pub deflate: Deflate,
+    /// What comes before the answer.
+    pub way: Way,
     pub answer: Answer,
     pub script: Vec<Op>,
     pub finale: Finale,
@@ -258,9 +261,14 @@ impl Plan {
             deflate.threshold = queue / 3;
         }
         let clean_end = clean && matches!(finale, Finale::Close { .. });
+        let tls = if rng.one_in(6) { Some(Tls::new(clean, rng)) } else { None };
+        let way = Way::new(clean, tls.is_some(), rng);
+        // Of what TLS has not told yet nobody can say whether the client has it: such a way is not lost in the middle.
+        let may_fault = may_fault && (way.is_straight() || tls.is_none());
         Self {
             clean,
-            tls: if rng.one_in(6) { Some(Tls::new(clean, rng)) } else { None },
+            tls,
+            way,
             literal: rng.one_in(3),
             bad_request: rare(rng, 150),
             look_up: if rare(rng, 20) {
@@ -286,7 +294,9 @@ impl Plan {
             up_fault: if may_fault && rng.one_in(4) { Some(fault(rng)) } else { None },
             down_fault: if may_fault && rng.one_in(4) { Some(fault(rng)) } else { None },
             write_fault: if may_fault && rng.one_in(4) {
-                Some((rng.below(1500), rng.pick(&[ErrorKind::BrokenPipe, ErrorKind::ConnectionReset])))
+                // Of a request, or later.
+                let most = rng.pick(&[250, 1500]);
+                Some((rng.below(most), rng.pick(&[ErrorKind::BrokenPipe, ErrorKind::ConnectionReset])))
             } else {
                 None
             },
@@ -317,7 +327,7 @@ impl Tls {
 }
 
 impl Connect {
-    fn several(clean: bool, rng: &mut Rng) -> Vec<Self> {
+    pub fn several(clean: bool, rng: &mut Rng) -> Vec<Self> {
         let count = if rng.one_in(3) { rng.within(1, 5) } else { 1 };
         let mut all: Vec<Self> = (0..count).map(|_| Self::Fails(connect_failure(rng))).collect();
         if clean || !rng.one_in(10) {
@@ -338,13 +348,13 @@ fn connect_failure(rng: &mut Rng) -> ErrorKind {
     ])
 }
 
-fn broken(rng: &mut Rng) -> End {
+pub fn broken(rng: &mut Rng) -> End {
     let kind =
         rng.pick(&[ErrorKind::ConnectionReset, ErrorKind::ConnectionAborted, ErrorKind::TimedOut, ErrorKind::Other]);
     if rng.one_in(2) { End::Stream } else { End::Failure(kind) }
 }
 
-fn fault(rng: &mut Rng) -> (usize, Fault) {
+pub fn fault(rng: &mut Rng) -> (usize, Fault) {
     let after = rng.pick(&[200, 600, 3000]);
     let fault = if rng.one_in(4) { Fault::BlackHole } else { Fault::End(broken(rng)) };
     (rng.below(after), fault)

@@ -18,12 +18,16 @@ use crate::plan::{Certificate, Tls};
 /// The host that the good certificates are for.
 pub const HOST: &str = "sim.test";
 
+/// Another one of theirs.
+pub const OTHER: &str = "away.test";
+
 struct Authority {
     pem: String,
     issuer: Issuer<'static, KeyPair>,
 }
 
 struct Configs {
+    roots: RootCertificates,
     clients: [Arc<ClientConfig>; 2],
     servers: Vec<(Certificate, Arc<ServerConfig>)>,
 }
@@ -59,9 +63,9 @@ impl Authority {
         Self { pem, issuer: Issuer::new(params, key) }
     }
 
-    fn server(&self, host: &str, serial: u8, years: (i32, i32)) -> Arc<ServerConfig> {
+    fn server(&self, hosts: &[&str], serial: u8, years: (i32, i32)) -> Arc<ServerConfig> {
         let key = key();
-        let certificate = params(&[host], serial, years).signed_by(&key, &self.issuer).unwrap();
+        let certificate = params(hosts, serial, years).signed_by(&key, &self.issuer).unwrap();
         let chain = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(provider()))
@@ -87,14 +91,25 @@ impl Configs {
         };
         let years = (2000, 2500);
         let servers = vec![
-            (Certificate::Good, trusted.server(HOST, 3, years)),
-            (Certificate::OtherHost, trusted.server("other.test", 4, years)),
-            (Certificate::UnknownRoot, unknown.server(HOST, 5, years)),
-            (Certificate::Expired, trusted.server(HOST, 6, (2000, 2001))),
-            (Certificate::NotYet, trusted.server(HOST, 7, (2400, 2500))),
+            (Certificate::Good, trusted.server(&[HOST, OTHER], 3, years)),
+            (Certificate::OtherHost, trusted.server(&["other.test"], 4, years)),
+            (Certificate::UnknownRoot, unknown.server(&[HOST, OTHER], 5, years)),
+            (Certificate::Expired, trusted.server(&[HOST, OTHER], 6, (2000, 2001))),
+            (Certificate::NotYet, trusted.server(&[HOST, OTHER], 7, (2400, 2500))),
         ];
-        Self { clients: [client(TlsProtocolVersion::TlsV13), client(TlsProtocolVersion::TlsV12)], servers }
+        let clients = [client(TlsProtocolVersion::TlsV13), client(TlsProtocolVersion::TlsV12)];
+        Self { roots, clients, servers }
     }
+}
+
+/// Whom the clients trust.
+pub fn roots() -> RootCertificates {
+    CONFIGS.roots.clone()
+}
+
+/// The version of TLS that is spoken.
+pub fn version(old: bool) -> TlsProtocolVersion {
+    if old { TlsProtocolVersion::TlsV12 } else { TlsProtocolVersion::TlsV13 }
 }
 
 pub fn client(tls: Tls) -> Arc<ClientConfig> {

@@ -50,6 +50,8 @@ pub type Inflate = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
 pub struct Reader {
     bytes: Vec<u8>,
     has_request: bool,
+    /// A frame came: no request comes any more.
+    has_frames: bool,
     /// Whether it is text, whether it is compressed, and its frames so far.
     message: Option<(bool, bool, Vec<u8>)>,
     closed: bool,
@@ -69,7 +71,7 @@ impl Reader {
 
     /// The next thing that is there whole.
     pub fn next(&mut self) -> Option<Seen> {
-        if !self.has_request {
+        if !self.has_request || (!self.has_frames && self.bytes.first() == Some(&b'G')) {
             let end = self.bytes.windows(4).position(|window| window == b"\r\n\r\n")? + 4;
             self.has_request = true;
             let head = self.bytes.drain(..end).collect();
@@ -77,6 +79,7 @@ impl Reader {
         }
         loop {
             let (first, payload) = self.frame()?;
+            self.has_frames = true;
             let is_last = first & 0x80 != 0;
             match first & 0x0f {
                 0 => {
@@ -108,6 +111,11 @@ impl Reader {
                 return Some(Seen::Message(text, payload, wire));
             }
         }
+    }
+
+    /// Whether a part of a request is there, and not all of it.
+    pub fn is_in_request(&self) -> bool {
+        !self.has_frames && !self.bytes.is_empty()
     }
 
     /// How many bytes there are that are no whole frame yet.

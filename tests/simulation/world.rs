@@ -15,10 +15,15 @@ use std::time::{Duration, Instant, SystemTime};
 use urlsession::internals::{
     Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings, Spare, Supply,
 };
-use urlsession::{SessionConfiguration, Url, UrlError, UrlRequest, WebSocketOptions};
+use urlsession::{
+    AuthenticationMethod, CredentialPersistence, SessionConfiguration, TlsProtocolVersion, Url, UrlCredential,
+    UrlError, UrlProtectionSpace, WebSocketOptions,
+};
 
+use crate::asked::{self, Pending};
 use crate::calls::{Handlers, Kind, Outcome, message, plain};
 use crate::compressed::Pressed;
+use crate::course::{self, Course, State};
 use crate::deflate::Wire;
 use crate::model::{Cause, Model, Row, same};
 use crate::network::Network;
@@ -26,6 +31,7 @@ use crate::peer::{Peer, Plain};
 use crate::plan::{Plan, Receives};
 use crate::rng::Rng;
 use crate::tls;
+use crate::way::Method;
 use crate::wire::{Reader, Seen};
 
 /// The moment at which every run begins.
@@ -100,6 +106,19 @@ pub struct World {
     pub situations: BTreeSet<&'static str>,
     /// The last error that there was.
     pub error: Option<UrlError>,
+    /// What the delegate has not replied to, and what it is not asked any more.
+    pub question: Option<Pending>,
+    pub old_questions: Vec<u32>,
+    /// The connection that was left while the writer wrote to it.
+    pub left: Option<Network>,
+    /// Which version of TLS there is in the run.
+    pub old_tls: Option<bool>,
+    /// Something was with the writer when the step began.
+    pub was_out: bool,
+    /// How many events there were.
+    pub told: usize,
+    /// The address that the failure of a redirect names.
+    pub failing_url: Option<Url>,
     /// The step that is made.
     cause: Cause,
 }
@@ -107,7 +126,7 @@ pub struct World {
 /// A reader of the bytes that the network took.
 #[derive(Default)]
 pub struct Tap {
-    reader: Reader,
+    pub reader: Reader,
     pub messages: Vec<Plain>,
     pub wires: Vec<Wire>,
     pub pongs: Vec<Vec<u8>>,
@@ -143,11 +162,13 @@ impl World {
         let mut mailbox = Mailbox::default();
         // The session gives a mailbox its limit with the loader's.
         mailbox.set_maximum_message_size(plan.limit);
+        let old_tls = plan.tls.map(|tls| tls.old);
+        let (settings, course) = settings(&plan);
         let tap = Tap { reader: Reader::new(plan.deflate.strict()), ..Tap::default() };
         let mut world = Self {
-            peer: Peer::new(&plan, &mut rng),
+            peer: Peer::new(&plan, course, &mut rng),
             model: Model::new(&plan),
-            loader: Loader::new(settings(&plan), plan.limit),
+            loader: Loader::new(settings, plan.limit),
             calls: plan.caller.calls,
             plan,
             rng,
@@ -182,8 +203,18 @@ impl World {
             to_press: VecDeque::new(),
             situations: BTreeSet::new(),
             error: None,
+            question: None,
+            old_questions: Vec::new(),
+            left: None,
+            old_tls,
+            was_out: false,
+            told: 0,
+            failing_url: None,
             cause: Cause::Other,
         };
+        if world.plan.way.has_delegate {
+            world.loader.set_has_delegate();
+        }
         note!(world, "{:?}", world.plan);
         if world.plan.caller.starts_first {
             world.start();
@@ -202,6 +233,7 @@ impl World {
     pub fn step<R>(&mut self, cause: Cause, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
         self.cause = cause;
         let mut events = Vec::new();
+        self.was_out = self.model.is_out || cause == Cause::GivenBack;
         let now = match cause {
             Cause::GivenBack if !self.loader.asks_for_time() => {
                 // It says that it does not look at the clock: then it may be one that stands still.
@@ -213,9 +245,11 @@ impl World {
         };
         let Self { loader, supply, spare, .. } = self;
         let result = step(loader, &mut Env { now, supply, spare, events: &mut events });
+        self.told += events.len();
         for event in events {
             self.event(event);
         }
+        self.look(cause);
         match cause {
             Cause::GivenBack => self.model.nothing_is_out(),
             _ => self.model.may_end(cause, &self.peer, &self.plan),
@@ -246,6 +280,7 @@ impl World {
         let cause = self.cause;
         match &event {
             Event::Informational(response) => assert_eq!(response.status_code(), 103),
+            Event::Question(question) => self.asks(&question.clone()),
             Event::Open { .. } => {
                 assert!(self.peer.is_open && !self.model.opened && self.model.ended.is_none());
                 self.model.opened = true;
@@ -275,6 +310,23 @@ impl World {
                 self.model.ponged(result, &self.peer);
             }
             Event::End(end) => {
+                if let (State::Answered(_), true) = (&self.peer.course.state, self.plan.tls.is_some()) {
+                    // The client may know it, or not.
+                    let (hops, redirects) = (self.peer.course.hops, self.peer.course.redirects);
+                    self.take_up();
+                    if end.metrics.as_ref().is_some_and(|end| end.metrics().redirect_count == redirects) {
+                        let course = &mut self.peer.course;
+                        course.redirects = redirects;
+                        course.unsure += course.hops - hops;
+                        course.hops = hops;
+                    }
+                }
+                self.check_lost(cause);
+                if let (Some(url), Some(error)) = (&self.failing_url, &end.error)
+                    && matches!(error.raw_code(), -1007 | -1002)
+                {
+                    assert_eq!(error.failing_url(), Some(url), "{error:?}");
+                }
                 let row = Row {
                     waiting: self.code(&end.waiting),
                     later: self.code(&end.later),
@@ -286,10 +338,13 @@ impl World {
                     self.check_refusal(response.status_code(), response.body());
                 }
                 let metrics = end.metrics.as_ref().expect("metrics");
-                let transactions = usize::from(self.model.started.is_some());
-                let transaction_metrics = metrics.metrics().transaction_metrics;
-                assert_eq!(transaction_metrics.len(), transactions);
-                self.model.metrics = transaction_metrics.into_iter().next();
+                let metrics = metrics.metrics();
+                let mut transaction_metrics = metrics.transaction_metrics;
+                match self.model.started {
+                    Some(_) => self.check_way(transaction_metrics.len(), metrics.redirect_count),
+                    None => assert!(transaction_metrics.is_empty() && metrics.redirect_count == 0),
+                }
+                self.model.metrics = transaction_metrics.pop();
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.end(row, cause, &self.peer, &self.plan, seen);
             }
@@ -354,6 +409,7 @@ impl World {
                 assert!(!self.model.told.open && !self.model.told.close && !self.model.told.metrics);
                 self.model.told.informational += 1;
             }
+            Callback::Question(question, passed_on) => self.is_asked(question, passed_on),
             Callback::Open(protocol) => {
                 let told = &mut self.model.told;
                 assert!(!std::mem::replace(&mut told.open, true) && !told.close && !told.metrics);
@@ -486,17 +542,20 @@ impl World {
         note!(self, "{action:?}");
         match action {
             Action::Resolve { host, port } => {
-                assert_eq!((host.as_str(), port), (tls::HOST, self.port()));
+                assert_eq!((Some(host.as_str()), port), (self.peer.course.current.url.host_str(), self.port()));
                 assert!(self.resolving.is_none() && self.addresses == 0);
                 self.resolving = Some(self.model.now + self.pause());
             }
             Action::Connect(address) => {
                 assert_eq!(address.port(), self.port());
+                if self.plan.literal && self.plan.tls.is_none() {
+                    assert_eq!(self.peer.course.current.url.host_str(), Some(&*address.ip().to_string()));
+                }
                 assert!(!self.connected && self.connecting.is_none());
                 self.connecting = Some(self.model.now + self.pause());
             }
+            Action::Disconnect if self.model.ended.is_none() => self.disconnected(),
             Action::Disconnect => {
-                assert!(self.model.ended.is_some());
                 self.connected = false;
                 self.connecting = None;
             }
@@ -504,7 +563,7 @@ impl World {
     }
 
     pub fn port(&self) -> u16 {
-        if self.plan.tls.is_some() { 443 } else { 80 }
+        self.peer.course.current.url.port_or_known_default().unwrap()
     }
 
     pub fn pause(&mut self) -> u64 {
@@ -545,14 +604,15 @@ fn describe(outcome: &Outcome) -> String {
     }
 }
 
-fn settings(plan: &Plan) -> Settings {
+fn settings(plan: &Plan) -> (Settings, Course) {
     let scheme = if plan.tls.is_some() { "wss" } else { "ws" };
     // A literal address has no certificate here.
     let host = if plan.literal && plan.tls.is_none() { "192.0.2.1" } else { tls::HOST };
-    let mut request = UrlRequest::new(Url::parse(&format!("{scheme}://{host}/chat?x=1#part")).unwrap());
-    if plan.offers() {
-        request.set_value("chat, other", "Sec-WebSocket-Protocol");
-    }
+    let user = if plan.way.user { "me:word@" } else { "" };
+    let url = Url::parse(&format!("{scheme}://{user}{host}/chat?x=1#part")).unwrap();
+    let course = Course::new(plan, &url);
+    let mut request = asked::request(&course.current);
+    request.url = url.clone();
     if plan.bad_request {
         request.set_value("split\r\nme", "X-Bad");
     }
@@ -568,16 +628,33 @@ fn settings(plan: &Plan) -> Settings {
     options.server_no_context_takeover = deflate.server.forgets;
     options.client_max_window_bits = deflate.client.bits.unwrap_or(15);
     options.server_max_window_bits = deflate.server.bits.unwrap_or(15);
-    let mut configuration = SessionConfiguration::default();
+    let mut configuration = SessionConfiguration::ephemeral();
+    if !plan.way.is_straight() {
+        configuration.root_certificates = tls::roots();
+        let version = plan.tls.map_or(TlsProtocolVersion::TlsV13, |tls| tls::version(tls.old));
+        configuration.tls_minimum_supported_protocol_version = version;
+        configuration.tls_maximum_supported_protocol_version = version;
+    }
+    if let (Some((method, realm)), Some(storage)) = (plan.way.stored, &configuration.url_credential_storage) {
+        let method = match method {
+            Method::Digest => AuthenticationMethod::HttpDigest,
+            _ => AuthenticationMethod::HttpBasic,
+        };
+        let port = url.port_or_known_default().unwrap();
+        let space = UrlProtectionSpace::new(url.host_str().unwrap(), port, Some(scheme), Some(realm), method);
+        let (user, password) = course::STORED;
+        storage.set(UrlCredential::new(user, password, CredentialPersistence::ForSession), &space);
+    }
     configuration.timeout_interval_for_request = Duration::from_millis(plan.request_timeout);
     configuration.timeout_interval_for_resource = Duration::from_millis(plan.resource_timeout);
     configuration.http_additional_headers.insert("X-Common".to_owned(), "yes".to_owned());
     configuration.web_socket = options;
-    Settings {
+    let settings = Settings {
         request: Arc::new(request),
         common: Arc::new(Common::new(&configuration)),
         epoch: Epoch { instant: *BASE, date: SystemTime::UNIX_EPOCH },
-    }
+    };
+    (settings, course)
 }
 
 /// The failure of a look-up.

@@ -4,9 +4,12 @@
 #![allow(dead_code, reason = "each test file uses a part")]
 
 pub mod deflate;
+pub mod digest;
 pub mod echo;
 pub mod flood;
+pub mod guide;
 pub mod hooks;
+pub mod origin;
 pub mod scene;
 pub mod tls;
 
@@ -387,6 +390,15 @@ impl Events {
         let log: Log = self.log().into_iter().filter(|event| event != "metrics").collect();
         let expected: Vec<&str> = expected.iter().map(AsRef::as_ref).collect();
         assert_eq!(log, expected);
+    }
+
+    /// Waits until the socket is open and asserts what was noted up to then, from the beginning.
+    #[track_caller]
+    pub fn expect_to_open(&self, before: &[impl AsRef<str> + Debug]) {
+        self.wait_for("open");
+        let log = self.log();
+        let expected: Vec<&str> = before.iter().map(AsRef::as_ref).collect();
+        assert_eq!(log.split_last().unwrap().1, expected);
     }
 
     /// Nothing more comes for a moment (of a fixed length: for the absence of an event there is nothing to wait for).

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
-use urlsession::internals::upgrade;
+use urlsession::internals::{Added, upgrade};
 use urlsession::{ErrorCode, SessionConfiguration, Url, UrlRequest, UrlSession, WebSocketOptions};
 
 use super::{cases, equal, run_all, text};
@@ -36,7 +36,13 @@ fn urls() {
             url => url.to_owned(),
         };
         let head = Url::parse(&url).map_err(|error| error.to_string()).and_then(|url| {
-            let upgrade = upgrade(&UrlRequest::new(url), &HashMap::new(), &WebSocketOptions::default(), None, [0; 16]);
+            let upgrade = upgrade(
+                &UrlRequest::new(url),
+                &HashMap::new(),
+                &WebSocketOptions::default(),
+                Added::default(),
+                [0; 16],
+            );
             upgrade.map(|upgrade| upgrade.head).map_err(|error| error.to_string())
         });
         let head = match (text(case, "expected"), head) {

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha1::{Digest, Sha1};
-use urlsession::internals::{Extension, HeadParser, extensions, upgrade};
+use urlsession::internals::{Added, Extension, HeadParser, extensions, upgrade};
 use urlsession::{Url, UrlRequest, WebSocketOptions};
 
 use super::{cases, equal, run_all, text};
@@ -19,7 +19,7 @@ fn negotiated(offer: &str, fields: &str) -> Result<Effective, String> {
     let mut request = UrlRequest::new(Url::parse("ws://server.example.com/").unwrap());
     request.set_value(offer, "Sec-WebSocket-Extensions");
     let nonce = *b"not the sample's";
-    let upgrade = upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), None, nonce);
+    let upgrade = upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), Added::default(), nonce);
     let upgrade = upgrade.map_err(|error| format!("not offered: {error}"))?;
     let key = STANDARD.encode(nonce);
     let accept = STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use sha1::{Digest, Sha1};
-use urlsession::internals::{BodyReader, Decoder, HeadParser, Incoming, upgrade};
+use urlsession::internals::{Added, BodyReader, Decoder, HeadParser, Incoming, upgrade};
 use urlsession::{Url, UrlRequest, WebSocketOptions};
 
 use super::frames::{decoded_by, deflating, string};
@@ -36,7 +36,8 @@ fn open(case: &Value, response: &str, size: usize) -> Result<Opened, Refused> {
         request.set_value(extensions, "Sec-WebSocket-Extensions");
     }
     let nonce = *b"not the sample's";
-    let upgrade = upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), None, nonce).expect("a request");
+    let upgrade =
+        upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), Added::default(), nonce).expect("a request");
 
     let key = STANDARD.encode(nonce);
     let accept = STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")));

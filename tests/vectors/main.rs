@@ -5,10 +5,16 @@
 //! holds exactly the cases that differ: one that no longer does fails the test, too.
 
 mod addresses;
+mod authentication;
 mod cookies;
+mod credentials;
+mod exchanges;
 mod extensions;
 mod frames;
 mod heads;
+mod redirects;
+#[path = "../support/mod.rs"]
+mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

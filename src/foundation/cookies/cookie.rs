@@ -59,8 +59,9 @@ impl HttpCookie {
     /// `HTTPCookie(properties:)`: a cookie that lasts as long as its storage, for the host `domain` alone, or, where it
     /// begins with a dot, for the hosts below it, too. A path that does not begin with a slash stands for `/`.
     ///
-    /// A cookie that cannot be sent (a control character or a semicolon, an equals sign in the name, more than 4,096
-    /// bytes) is left out wherever it is stored or sent.
+    /// A cookie that cannot be sent is left out wherever it is stored or sent: one with a control character or a
+    /// semicolon, white space at an end of name or value, an equals sign in the name, more than 4,096 bytes; or without a
+    /// name, if the value is empty or begins like a prefix (`__Host-`).
     pub fn new(name: &str, value: &str, domain: &str, path: &str) -> Self {
         let bare = domain.strip_prefix('.').unwrap_or(domain);
         let host = bare.parse::<Ipv6Addr>().map_or_else(|_| Host::parse(bare), |address| Ok(Host::Ipv6(address)));

@@ -38,10 +38,14 @@ pub(super) fn key_of(cookie: &HttpCookie) -> Key {
 pub(super) struct Deleted(HashMap<Key, (SystemTime, u64)>);
 
 impl Deleted {
-    /// Of what is kept on disk, and would come back from there.
+    /// Of what is kept on disk, and would come back from there. What has expired does not, but what it took the place of,
+    /// until it is on disk itself.
     pub(super) fn note(&mut self, entry: &Entry, now: SystemTime, tick: u64) {
-        if !entry.cookie.is_session_only() && !entry.cookie.is_expired(now) {
-            self.0.insert(key_of(&entry.cookie), (now.max(entry.changed), tick));
+        let has_expired = entry.cookie.is_expired(now);
+        if !entry.cookie.is_session_only() && (entry.change > 0 || !has_expired) {
+            // What somebody has set since stays, where it went by itself.
+            let date = if has_expired { entry.changed } else { now.max(entry.changed) };
+            self.0.insert(key_of(&entry.cookie), (date, tick));
             if self.0.len() > NOTED {
                 self.prune(now);
             }
@@ -83,10 +87,10 @@ impl Unwanted {
         self.all.max(self.single.get(key).map(|(date, _)| *date))
     }
 
-    fn has(&self, key: &Key, entry: &Entry) -> bool {
-        let is_out =
-            |(date, is_open): &(SystemTime, bool)| entry.changed <= *date && !(*is_open && entry.cookie.is_secure());
-        self.all.is_some_and(|date| entry.changed <= date) || self.single.get(key).is_some_and(is_out)
+    /// Since when this one is not to be there; `None`: it may, or was set later.
+    fn out_since(&self, key: &Key, entry: &Entry) -> Option<SystemTime> {
+        let single = self.single.get(key).filter(|(_, is_open)| !(*is_open && entry.cookie.is_secure()));
+        self.all.max(single.map(|(date, _)| *date)).filter(|date| entry.changed <= *date)
     }
 }
 
@@ -215,7 +219,7 @@ impl Jar {
         });
         let unwanted = std::mem::take(&mut self.unwanted);
         let is_out = |deleted: &Deleted, key: &Key, entry: &Entry| {
-            unwanted.has(key, entry) || deleted.since(key).is_some_and(|date| date >= entry.changed)
+            unwanted.out_since(key, entry).is_some() || deleted.since(key).is_some_and(|date| date >= entry.changed)
         };
         for entry in kept.entries.iter().filter(|entry| entry.cookie.is_secure()) {
             let key = key_of(&entry.cookie);
@@ -236,11 +240,18 @@ impl Jar {
             if let Some(newer) = newer.filter(|newer| newer.cookie.is_session_only()) {
                 deleted.0.insert(key, (newer.changed, newer.change));
             } else if newer.is_none() && !is_out(&deleted, &key, &entry) {
-                if !entry.cookie.is_expired(now) {
+                if entry.cookie.is_expired(now) {
+                    // What it took the place of is gone, too.
+                    self.remove_of(site_of(entry.cookie.scope().0), now, |here| here.cookie.has_key_of(&entry.cookie));
+                } else {
                     self.put(entry, now);
                 }
-            } else if newer.is_none() && deleted.since(&key).is_none_or(|date| date < entry.changed) {
-                deleted.note(&entry, now, tick);
+            } else if newer.is_none()
+                && let Some(date) = unwanted.out_since(&key, &entry)
+                && deleted.since(&key).is_none_or(|known| known < date)
+            {
+                // As of then: what somebody has set since stays.
+                deleted.note(&entry, date, tick);
             }
         }
         for (key, date) in kept.deleted {
@@ -253,7 +264,7 @@ impl Jar {
     }
 
     /// What is to be on disk.
-    pub fn to_keep(&mut self, now: SystemTime) -> ToKeep {
+    pub fn for_file(&mut self, now: SystemTime) -> ToKeep {
         if let Some(deleted) = &mut self.deleted {
             deleted.prune(now);
         }

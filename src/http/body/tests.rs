@@ -153,3 +153,55 @@ fn framing_without_a_body_is_not_read_for_ever() {
         assert!(bytes >= 65_536 - first.len() - endless.len(), "{endless:?} ended after {bytes}");
     }
 }
+
+/// Whether the connection may be used again: after the bytes, and whether that could have come to be after the head.
+#[test]
+fn what_leaves_the_connection_for_another_request() {
+    let table: [(&str, &str, bool, bool); 24] = [
+        ("HTTP/1.1 401 No\r\nContent-Length: 4", "Body", true, true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4", "Bod", false, true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4", "Body!", false, true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 0", "", true, true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 0", "H", false, true),
+        ("HTTP/1.1 204 No", "", true, true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4\r\nConnection: close", "Body", false, false),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4\r\nConnection: Upgrade, Close", "Body", false, false),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4\r\nConnection: keep-alive", "Body", true, true),
+        ("HTTP/1.0 401 No\r\nContent-Length: 4", "Body", false, false),
+        ("HTTP/1.0 401 No\r\nContent-Length: 4\r\nConnection: keep-alive", "Body", false, false),
+        ("HTTP/1.1 401 No", "Body", false, false),
+        ("HTTP/1.1 401 No\r\nContent-Length: 65536", "Body", false, true),
+        ("HTTP/1.1 401 No\r\nContent-Length: 65537", "Body", false, false),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4, 5", "Body", false, false),
+        ("HTTP/1.1 401 No\r\nContent-Length: 4\r\nTransfer-Encoding: chunked", "0\r\n\r\n", false, false),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "0\r\n\r\n", true, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "4\r\nBody\r\n0\r\n\r\n", true, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "0\r\nA: b\r\nC: d\r\n\r\n", true, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "0\r\nA: b\r\n", false, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "0\r\n", false, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "0\r\n\r!", false, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "0\r\n\r\nHTTP", false, true),
+        ("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked", "4\r\nBody0\r\n\r\n", false, true),
+    ];
+    for (head, bytes, leaves, may_leave) in table {
+        let mut whole = reader(head);
+        assert_eq!(whole.may_leave_connection(), may_leave, "{head}");
+        whole.read(bytes.as_bytes());
+        assert_eq!(whole.leaves_connection(), leaves, "{head} {bytes:?}");
+        let mut bytewise = reader(head);
+        for byte in bytes.as_bytes().chunks(1) {
+            bytewise.read(byte);
+        }
+        assert_eq!(bytewise.leaves_connection(), leaves, "{head} {bytes:?}, byte by byte");
+    }
+}
+
+#[test]
+fn trailers_have_a_limit() {
+    let mut reader = reader("HTTP/1.1 401 No\r\nTransfer-Encoding: chunked");
+    assert!(reader.read(b"0\r\n"));
+    for _ in 0..FRAMING {
+        reader.read(b"a");
+    }
+    assert!(!reader.may_leave_connection());
+}

@@ -256,7 +256,7 @@ fn a_response_for_the_caller() {
     let (mut heads, ..) = read(&[b"HTTP/1.0 403 No\r\nSet-Cookie: a=secret\r\n\r\n"]);
     let head = heads.remove(0);
     assert!(format!("{head:?}").contains("Set-Cookie") && !format!("{head:?}").contains("secret"));
-    let response = head.into_response(Url::parse("ws://a/").unwrap(), b"no".to_vec());
+    let response = head.to_response(Url::parse("ws://a/").unwrap(), b"no".to_vec());
     assert_eq!((response.status_code(), response.http_version()), (403, "HTTP/1.0"));
     assert_eq!((response.value("set-cookie").as_deref(), response.body()), (Some("a=secret"), &b"no"[..]));
 }

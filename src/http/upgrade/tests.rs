@@ -26,11 +26,12 @@ fn additional(fields: &[(&str, &str)]) -> HashMap<String, String> {
 }
 
 fn made(request: &UrlRequest, fields: &[(&str, &str)]) -> Upgrade {
-    upgrade(request, &additional(fields), &WebSocketOptions::default(), None, NONCE).unwrap()
+    upgrade(request, &additional(fields), &WebSocketOptions::default(), Added::default(), NONCE).unwrap()
 }
 
 fn refused(request: &UrlRequest, fields: &[(&str, &str)]) -> UrlError {
-    let error = upgrade(request, &additional(fields), &WebSocketOptions::default(), None, NONCE).unwrap_err();
+    let error =
+        upgrade(request, &additional(fields), &WebSocketOptions::default(), Added::default(), NONCE).unwrap_err();
     assert_eq!(error.stage(), ErrorStage::Request);
     assert_eq!(error.failing_url(), Some(&request.url));
     error
@@ -392,8 +393,14 @@ fn what_is_shown_is_escaped_and_cut() {
 fn of_cookies_as_many_are_sent_as_there_is_room_for() {
     let mut request = UrlRequest::new(Url::parse("ws://example.com/").unwrap());
     let head = |request: &UrlRequest, cookies| {
-        upgrade(request, &HashMap::new(), &WebSocketOptions::default(), Some(cookies), [7; 16])
-            .map(|upgrade| upgrade.head)
+        upgrade(
+            request,
+            &HashMap::new(),
+            &WebSocketOptions::default(),
+            Added { cookies: Some(cookies), ..Added::default() },
+            [7; 16],
+        )
+        .map(|upgrade| upgrade.head)
     };
     request.set_value("", "X-Long");
     let without = head(&request, "a=1; b=2; c=3").unwrap().len() - "Cookie: a=1; b=2; c=3\r\n".len();
@@ -406,4 +413,39 @@ fn of_cookies_as_many_are_sent_as_there_is_room_for() {
         assert!(head.len() <= BYTES);
     }
     assert!(fitting("", 0).is_some() && fitting("a", 0).is_none());
+}
+
+#[test]
+fn an_authorization_of_ours_takes_the_place_of_the_callers() {
+    let fields = [("Authorization", "Bearer mine"), ("authorization", "Bearer common"), ("X-A", "a")];
+    let request = request("ws://a/", &[("AUTHORIZATION", "Bearer caller")]);
+    let of = |authorization| {
+        let added = Added { authorization, ..Added::default() };
+        let upgrade = upgrade(&request, &additional(&fields), &WebSocketOptions::default(), added, NONCE).unwrap();
+        let sent: Vec<_> = upgrade
+            .fields()
+            .filter(|(name, _)| is_one_of(name, &[AUTHORIZATION]))
+            .map(|(_, value)| value.to_owned())
+            .collect();
+        sent
+    };
+    assert_eq!(of(None), ["Bearer caller"]);
+    assert_eq!(of(Some("Basic b3Vycw==")), ["Basic b3Vycw=="]);
+    let added = Added { authorization: Some("Basic a\r\nX: b"), ..Added::default() };
+    let error = upgrade(&request, &HashMap::new(), &WebSocketOptions::default(), added, NONCE).unwrap_err();
+    assert!(!error.to_string().contains("Basic"), "{error}");
+}
+
+#[test]
+fn few_additional_fields_go_to_another_origin() {
+    let fields = [("Authorization", "secret"), ("X-Api-Key", "secret"), ("user-agent", "me"), ("Origin", "http://a")];
+    let request = request("ws://a/", &[("X-Own", "own")]);
+    let names = |led_away| {
+        let added = Added { led_away, ..Added::default() };
+        let upgrade = upgrade(&request, &additional(&fields), &WebSocketOptions::default(), added, NONCE).unwrap();
+        let count = |name| upgrade.fields().filter(|(field, _)| is_one_of(field, &[name])).count();
+        ["Authorization", "X-Api-Key", "User-Agent", "Origin", "X-Own"].map(count)
+    };
+    assert_eq!(names(false), [1, 1, 1, 1, 1]);
+    assert_eq!(names(true), [0, 0, 1, 1, 1]);
 }

@@ -1,9 +1,11 @@
 //! What is told, one call at a time.
 
 use std::fmt;
+use std::sync::Arc;
 
 use super::receives::Receive;
 use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError};
+use crate::loader::question::Question;
 use crate::loader::timeline::Collected;
 
 /// One call of user code.
@@ -13,6 +15,8 @@ pub enum Callback {
     Fault,
     /// `did_receive_informational_response`.
     Informational(HttpUrlResponse),
+    /// A question to a delegate, and how many of those who may answer it have passed it on.
+    Question(Arc<Question>, usize),
     /// `did_open_with_protocol`.
     Open(Option<String>),
     /// The handler of a send.
@@ -34,6 +38,7 @@ impl fmt::Debug for Callback {
         match self {
             Self::Fault => formatter.write_str("Fault"),
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
+            Self::Question(question, _) => formatter.debug_tuple("Question").field(question).finish(),
             Self::Open(protocol) => formatter.debug_tuple("Open").field(protocol).finish(),
             Self::Sent(_, result) => formatter.debug_tuple("Sent").field(result).finish(),
             Self::Received(_, result) => {

@@ -94,6 +94,7 @@ impl Desk {
             Callback::Sent(handler, result) | Callback::Pong(handler, result) => return done(handler, result),
             Callback::Received(receive, result) => return done(receive.handler, result),
             Callback::Informational(response) => format!("informational {}", response.status_code()),
+            Callback::Question(question, passed_on) => format!("question {} {passed_on}", question.number),
             Callback::Open(protocol) => format!("open {protocol:?}"),
             Callback::Fault => "fault".to_owned(),
             Callback::Close(code, _) => format!("close {code}"),

@@ -16,6 +16,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is asked for.
 const PAUSE: Duration = Duration::from_millis(2);
 
+/// How many links may lead to a file that is not there yet: as many as Linux follows.
+const LINKS: usize = 40;
+
 /// What [`replace`] has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -27,15 +30,28 @@ pub enum Step {
     Done,
 }
 
-/// The file that is meant, whatever links lead to it. The folder has to be there.
+/// The file that is meant, whatever links lead to it, and whether or not it is there. The folder has to be there.
 pub fn resolved(path: &Path) -> io::Result<PathBuf> {
     match fs::canonicalize(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
         resolved => return resolved,
     }
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
-    Ok(fs::canonicalize(folder)?.join(name))
+    let mut path = path.to_owned();
+    for _ in 0..=LINKS {
+        match fs::read_link(&path) {
+            Ok(target) => path = folder_of(&path).join(target),
+            // It is none. What else there is to say of it, its folder says.
+            Err(_) => {
+                let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+                return Ok(fs::canonicalize(folder_of(&path))?.join(name));
+            }
+        }
+    }
+    Err(io::Error::other(format!("more than {LINKS} links lead to it")))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."))
 }
 
 /// A file as it was when it was read or written. Elsewhere than on Unix files have no number to know them by, and are read

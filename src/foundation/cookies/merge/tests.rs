@@ -496,3 +496,77 @@ fn what_was_deleted_long_ago_and_could_not_be_written_is_still_known() {
     write(&mut one, &mut file, later);
     has(&file, later, "b1 c1");
 }
+
+#[test]
+fn what_was_set_last_counts_when_it_has_expired_too() {
+    let mut short = cookie("a", "new");
+    short.set_expires_date(Some(at(6)));
+    // In the file, while the older one is known, or not written yet.
+    for is_late in [false, true] {
+        let mut file = String::new();
+        let (mut one, mut other) = (opened(&file, 0), opened(&file, 0));
+        set(&mut one, "a", "old", 1);
+        if !is_late {
+            write(&mut one, &mut file, 2);
+        }
+        write(&mut other, &mut file, 3);
+        other.set(short.clone(), Origin::Program, at(4));
+        write(&mut other, &mut file, 5);
+        assert!(file.contains("\ta\tnew\n"));
+        write(&mut one, &mut file, 7);
+        has(&file, 7, "");
+        assert_eq!(shown(&one, 7), "");
+        assert!(!file.contains("cookie\t"), "{file}");
+    }
+    // In a jar that has not written it, and does not have it any more. What another has set since stays.
+    for (second, expected) in [(3, ""), (5, "aother")] {
+        let mut file = String::new();
+        let (mut one, mut other) = (opened(&file, 0), opened(&file, 0));
+        set(&mut one, "a", "old", 1);
+        write(&mut one, &mut file, 2);
+        one.set(short.clone(), Origin::Program, at(4));
+        assert!(one.remove_since(at(4), at(7)));
+        set(&mut other, "a", "other", second);
+        write(&mut other, &mut file, 7);
+        write(&mut one, &mut file, 8);
+        has(&file, 8, expected);
+    }
+}
+
+#[test]
+fn a_deletion_counts_as_of_when_it_was_asked_for() {
+    let delete: fn(&mut Jar) = |jar| remove(jar, "a", 5);
+    let clear: fn(&mut Jar) = |jar| jar.clear(at(5));
+    // Who is not secure takes out no secure one, later either.
+    let clear_and_ask: fn(&mut Jar) = |jar| {
+        jar.clear(at(5));
+        assert!(jar.receive("a=; max-age=0", &Url::parse("ws://example.com/").unwrap(), at(7)));
+    };
+    // One of its own before, which was not written either.
+    let again: fn(&mut Jar) = |jar| {
+        set(jar, "a", "0", 3);
+        remove(jar, "a", 3);
+        remove(jar, "a", 5);
+    };
+    for (name, deletion) in [("delete", delete), ("clear", clear), ("ask", clear_and_ask), ("again", again)] {
+        for (second, expected) in [(4, ""), (6, "a2")] {
+            let mut file = String::new();
+            let (mut one, mut other) = (opened(&file, 0), opened(&file, 0));
+            let set = |jar: &mut Jar, value, second| {
+                let mut cookie = cookie("a", value);
+                cookie.set_secure(true);
+                jar.set(cookie, Origin::Program, at(second));
+            };
+            set(&mut other, "1", 2);
+            write(&mut other, &mut file, 2);
+            // Not known here.
+            deletion(&mut one);
+            set(&mut other, "2", second);
+            write(&mut one, &mut file, 8);
+            has(&file, 8, "");
+            write(&mut other, &mut file, 9);
+            has(&file, 9, expected);
+            assert_eq!(shown(&other, 9), expected, "{name} {second}");
+        }
+    }
+}

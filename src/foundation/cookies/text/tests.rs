@@ -13,7 +13,7 @@ impl Jar {
 
     /// The text of the file, and the tick for `note_saved`.
     pub fn to_text(&mut self, now: SystemTime) -> (String, u64) {
-        let kept = self.to_keep(now);
+        let kept = self.for_file(now);
         let tick = kept.tick;
         (kept.text(), tick)
     }
@@ -135,12 +135,12 @@ fn a_text_that_would_be_too_long_goes_without_the_oldest_deletions() {
         jar.receive(&format!("d{number}=1; max-age=100"), &Url::parse("wss://example.com/").unwrap(), at(2));
         jar.receive(&format!("d{number}=1; max-age=0"), &Url::parse("wss://example.com/").unwrap(), at(10 + number));
     }
-    let whole = jar.to_keep(at(30)).text();
+    let whole = jar.for_file(at(30)).text();
     assert_eq!(whole.matches("deleted\t").count(), 11);
-    assert_eq!(jar.to_keep(at(30)).text_within(whole.len()), whole);
-    let shorter = jar.to_keep(at(30)).text_within(whole.len() - 1);
+    assert_eq!(jar.for_file(at(30)).text_within(whole.len()), whole);
+    let shorter = jar.for_file(at(30)).text_within(whole.len() - 1);
     assert!(shorter.len() < whole.len() && !shorter.contains("\tgone\n") && shorter.contains("\td0\n"));
     assert!(kept_in(shorter.as_bytes()).is_ok());
-    let shortest = jar.to_keep(at(30)).text_within(0);
+    let shortest = jar.for_file(at(30)).text_within(0);
     assert!(!shortest.contains("deleted\t") && shortest.matches("cookie\t").count() == 3);
 }

@@ -8,7 +8,7 @@ fn offered(upgrade: &Upgrade) -> Vec<&str> {
 }
 
 fn with_options(fields: &[(&str, &str)], options: &WebSocketOptions) -> Result<Upgrade, UrlError> {
-    upgrade(&request("ws://a/", fields), &HashMap::new(), options, None, NONCE)
+    upgrade(&request("ws://a/", fields), &HashMap::new(), options, Added::default(), NONCE)
 }
 
 #[test]

@@ -1,0 +1,142 @@
+//! Moments that the network of a run brings about rarely, one by one.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use urlsession::internals::{
+    Action, Common, Completion, Env, Epoch, Event, Loader, Output, Random, Reply, Settings, Spare, Supply,
+};
+use urlsession::{CloseCode, Message, SessionConfiguration, Url, UrlRequest};
+
+const ELSEWHERE: &str = "HTTP/1.1 302 Found\r\nLocation: ws://192.0.2.2/\r\nContent-Length: 0\r\n\r\n";
+
+/// A task whose request is with the writer.
+struct Road {
+    loader: Loader,
+    supply: Supply,
+    spare: Spare,
+    events: Vec<Event>,
+    now: Instant,
+}
+
+impl Road {
+    fn new(has_delegate: bool) -> (Self, Output) {
+        let now = Instant::now();
+        let settings = Settings {
+            request: Arc::new(UrlRequest::new(Url::parse("ws://192.0.2.1/").unwrap())),
+            common: Arc::new(Common::new(&SessionConfiguration::ephemeral())),
+            epoch: Epoch { instant: now, date: SystemTime::UNIX_EPOCH },
+        };
+        let supply = Supply::new(Random::new(|pool| pool.fill(7)));
+        let mut loader = Loader::new(settings, 1000);
+        if has_delegate {
+            loader.set_has_delegate();
+        }
+        let mut road = Self { loader, supply, spare: Spare::default(), events: Vec::new(), now };
+        road.step(|loader, env| loader.start(env, Ok(None)));
+        let request = road.connect("192.0.2.1:80");
+        (road, request)
+    }
+
+    fn step<R>(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
+        let Self { loader, supply, spare, events, now } = self;
+        step(loader, &mut Env { now: *now, supply, spare, events })
+    }
+
+    /// The connection to this address stands, and the writer has the request.
+    fn connect(&mut self, to: &str) -> Output {
+        let Some(Action::Connect(address)) = self.loader.next_action() else { panic!("no connection") };
+        assert_eq!(address.to_string(), to);
+        self.step(|loader, env| loader.connected(env, None, Some(address)));
+        self.step(|loader, env| loader.take_output(env)).expect("the request")
+    }
+
+    fn receive(&mut self, text: &str) {
+        let mut bytes = text.as_bytes().to_vec();
+        self.step(|loader, env| loader.receive(env, &mut bytes));
+    }
+
+    fn give_back(&mut self, mut output: Output, written: usize) {
+        output.advance(written);
+        self.step(|loader, env| loader.give_back(env, output));
+    }
+
+    /// The error and the code of the close that the end tells, if there is one.
+    fn end(&self) -> Option<(Option<i32>, Option<CloseCode>)> {
+        self.events.iter().find_map(|event| match event {
+            Event::End(end) => {
+                let error = end.error.as_ref().map(|error| error.raw_code());
+                Some((error, end.close.as_ref().map(|(code, _)| *code)))
+            }
+            _ => None,
+        })
+    }
+}
+
+#[test]
+fn no_http_while_the_request_is_with_the_writer() {
+    let (mut road, request) = Road::new(false);
+    road.receive("SSH-2.0-x\r\nand more\r\n\r\n");
+    assert_eq!(road.end(), None);
+    road.receive("and more");
+    road.give_back(request, 10);
+    assert_eq!(road.end(), Some((Some(-1017), None)));
+}
+
+#[test]
+fn the_end_of_a_connection_that_was_left_says_nothing() {
+    let (mut road, request) = Road::new(false);
+    road.give_back(request, usize::MAX / 2);
+    road.receive(ELSEWHERE);
+    // Whoever read from it comes back.
+    road.step(|loader, env| loader.end_of_stream(env));
+    road.step(|loader, env| loader.read_failed(env, ErrorKind::ConnectionReset.into()));
+    assert_eq!(road.end(), None);
+    assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
+    road.connect("192.0.2.2:80");
+}
+
+#[test]
+fn an_answer_before_the_request_is_written_counts() {
+    let (mut road, request) = Road::new(true);
+    road.step(|loader, env| loader.send(env, Message::String("a".to_owned()), Completion::new(|_| ())));
+    road.give_back(request, 10);
+    road.step(|loader, env| loader.write_failed(env, ErrorKind::BrokenPipe.into()));
+    road.receive(ELSEWHERE);
+    // What waits still waits, for another connection may come.
+    assert!(matches!(road.events.as_slice(), [Event::Question(_)]));
+    // What was started for the connection that broke is over.
+    road.now += Duration::from_secs(10);
+    road.step(|loader, env| loader.handle_timeout(env));
+    assert!(road.loader.waits_for_reply(1) && road.step(|loader, env| loader.take_output(env)).is_none());
+    road.step(|loader, env| loader.reply(env, 1, Reply::Default));
+    assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
+    let request = road.connect("192.0.2.2:80");
+    road.give_back(request, usize::MAX / 2);
+    assert_eq!(road.end(), None);
+}
+
+#[test]
+fn what_cannot_be_written_behind_an_answer_is_not_tried_again() {
+    let (mut road, request) = Road::new(true);
+    road.give_back(request, 10);
+    road.receive(ELSEWHERE);
+    let rest = road.step(|loader, env| loader.take_output(env)).expect("the rest of the request");
+    road.give_back(rest, 0);
+    road.step(|loader, env| loader.write_failed(env, ErrorKind::BrokenPipe.into()));
+    assert!(road.step(|loader, env| loader.take_output(env)).is_none());
+    road.step(|loader, env| loader.reply(env, 1, Reply::Default));
+    assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
+    road.connect("192.0.2.2:80");
+}
+
+#[test]
+fn a_way_that_leads_nowhere_after_cancel_with_is_cancelled() {
+    let (mut road, request) = Road::new(false);
+    road.give_back(request, usize::MAX / 2);
+    road.step(|loader, env| loader.send(env, Message::String("a".to_owned()), Completion::new(|_| ())));
+    road.step(|loader, env| loader.cancel_with(env, CloseCode::GOING_AWAY, None));
+    road.receive("HTTP/1.1 302 Found\r\nLocation: ftp://192.0.2.2/\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(road.end(), Some((None, Some(CloseCode::GOING_AWAY))));
+}
