@@ -6,6 +6,7 @@
 //! requests to the same place carry it unasked.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use percent_encoding::percent_decode_str;
 use url::Url;
@@ -125,7 +126,7 @@ impl Loader {
         }
         let nonce = env.supply.random.bytes::<16>();
         let target = http::target(&self.settings.request)?.to_owned();
-        let common = std::sync::Arc::clone(&self.settings.common);
+        let common = Arc::clone(&self.settings.common);
         let Some(attempt) = &mut self.authentication().attempt else { return Ok(None) };
         match attempt.field(&common, &target, nonce) {
             Ok(field) => Ok(Some(field)),

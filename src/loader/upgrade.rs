@@ -1,13 +1,14 @@
 //! The HTTP exchange that opens the WebSocket: RFC 6455 §4.1.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::challenges::Challenged;
+use super::end::Cause;
 use super::question::{Question, Reply, Subject};
 use super::{Env, Event, Linger, Loader, Mark, Raw, Stage, Timer};
 use crate::foundation::{ErrorCode, ErrorStage, HttpUrlResponse, UrlError, UrlRequest};
 use crate::http::{self, BodyReader, HeadParser, Offer, OpeningHead, ResponseHead};
-use crate::loader::challenges::Challenged;
-use crate::loader::end::Cause;
-use std::sync::Arc;
-use std::time::Duration;
 
 /// The request is on its way, or the answer is.
 pub struct Upgrading {
