@@ -89,6 +89,20 @@
 //! | the server broke the protocol | [`ProtocolError`](ErrorCode::ProtocolError) |
 //! | a message is too large | [`MessageTooLong`](ErrorCode::MessageTooLong) |
 //! | no connection, no trust, no such name | [`CannotConnectToHost`](ErrorCode::CannotConnectToHost), [`ServerCertificateUntrusted`](ErrorCode::ServerCertificateUntrusted), [`CannotFindHost`](ErrorCode::CannotFindHost), … |
+//! | a proxy failed or refused | the same codes at the stage [`Proxy`](ErrorStage::Proxy); the reason names it |
+//!
+//! `docs/errors.md` has every code, when it comes and what may be done.
+//!
+//! # Connections and trust
+//!
+//! The addresses of a host are raced (RFC 8305). Where the network is missing a task fails, or waits if
+//! [`waits_for_connectivity`](SessionConfiguration::waits_for_connectivity) is set. [Proxies](ProxyConfiguration) are those of the
+//! [configuration](SessionConfiguration::proxy_configurations), or by default of the environment.
+//!
+//! Who is at the other end of TLS, the [root certificates](SessionConfiguration::root_certificates) decide, or the delegate:
+//! [`did_receive_challenge`](SessionDelegate::did_receive_challenge) is asked with the server's certificates
+//! ([`ServerTrust`]) before a byte of HTTP leaves, and may pin a key or trust another root. A server that then wants a certificate
+//! of the client is given a [`ClientIdentity`], if the delegate has one.
 //!
 //! # Cookies
 //!
@@ -99,7 +113,8 @@
 //!
 //! # Redirects and authentication
 //!
-//! On the way to the open socket a task follows redirects, and answers challenges by Basic (RFC 7617) and by Digest (RFC 7616):
+//! On the way to the open socket a task follows redirects, and answers challenges of servers and of proxies by Basic (RFC 7617)
+//! and by Digest (RFC 7616):
 //! [`will_perform_http_redirection`](TaskDelegate::will_perform_http_redirection) and
 //! [`task_did_receive_challenge`](TaskDelegate::task_did_receive_challenge) have a say in each. Without a delegate redirects are
 //! followed, and the user of the address and the [credential storage](UrlCredentialStorage) answer. Nothing that the caller set
@@ -123,11 +138,12 @@
 //! | frames of less than 64 bytes of a message received | 16,384 | |
 //! | bytes read ahead without a receive | as a message | |
 //! | bytes that wait to be sent | none | [`maximum_send_queue`](WebSocketOptions::maximum_send_queue) |
+//! | addresses of a host that are tried | 64, one each 250 ms | |
 //! | the way to the open socket stands still | 60 s | [`timeout_interval_for_request`](SessionConfiguration::timeout_interval_for_request) |
 //! | the whole task | 7 days | [`timeout_interval_for_resource`](SessionConfiguration::timeout_interval_for_resource) |
 //! | wait for the server's Close | 10 s | [`close_timeout`](WebSocketOptions::close_timeout) |
 //! | wait for a pong of the keep-alive, which is off | 20 s | [`pong_timeout`](WebSocketOptions::pong_timeout), [`ping_interval`](WebSocketOptions::ping_interval) |
-//! | heads of the server's answer | 64 KiB in all, 128 fields each | |
+//! | heads of an answer, the server's or a proxy's | 64 KiB in all, 128 fields each | |
 //! | body of a refusal | the first 64 KiB | |
 //! | redirects; answers to challenges | 20; 20 | |
 //! | challenges of an answer; length of a realm | 32; 1 KiB | |
@@ -144,12 +160,6 @@
 //!
 //! - `ring` (default) or `aws-lc-rs`: the cryptography of TLS. With both, aws-lc-rs is used.
 //! - `platform-roots`: `RootCertificates::platform`, the operating system's own root certificates.
-//!
-//! # Not yet
-//!
-//! Challenges about the server's certificate, client certificates,
-//! proxies, racing of addresses, waiting for connectivity, and the metrics that belong to those. Their items say so, and
-//! have no effect.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod foundation;
@@ -162,11 +172,11 @@ mod websocket;
 pub use url::Url;
 
 pub use crate::foundation::{
-    AuthChallengeDisposition, AuthenticationChallenge, AuthenticationMethod, CloseCode, CredentialPersistence,
-    ErrorCode, ErrorDomain, ErrorStage, HttpCookie, HttpCookieAcceptPolicy, HttpCookieStorage, HttpUrlResponse,
-    Message, ProxyConfiguration, RootCertificates, SameSitePolicy, SessionConfiguration, TaskMetrics,
-    TlsProtocolVersion, TransactionMetrics, UrlCredential, UrlCredentialStorage, UrlError, UrlProtectionSpace,
-    UrlRequest, WebSocketOptions,
+    AuthChallengeDisposition, AuthenticationChallenge, AuthenticationMethod, ClientIdentity, CloseCode,
+    CredentialPersistence, ErrorCode, ErrorDomain, ErrorStage, HttpCookie, HttpCookieAcceptPolicy, HttpCookieStorage,
+    HttpUrlResponse, Message, ProxyConfiguration, RootCertificates, SameSitePolicy, ServerTrust, SessionConfiguration,
+    TaskMetrics, TlsProtocolVersion, TransactionMetrics, UrlCredential, UrlCredentialStorage, UrlError,
+    UrlProtectionSpace, UrlRequest, WebSocketOptions,
 };
 pub use crate::session::{
     ChallengeHandler, OperationQueue, RedirectionHandler, SessionDelegate, SessionTask, TaskDelegate, TaskFuture,
@@ -177,14 +187,14 @@ pub use crate::session::{
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod internals {
-    pub use crate::foundation::{Completion, Jar, Random, cookie_date, proxy_space, registrable};
+    pub use crate::foundation::{Completion, Jar, Random, cookie_date, proxy_parts, proxy_space, registrable};
     pub use crate::http::{
-        Added, BodyReader, Extension, HeadParser, KnownSpaces, authentication, extensions, is_downgrade,
-        is_same_origin, redirect, upgrade,
+        Added, BodyReader, Extension, HeadParser, KnownSpaces, Proxies, Socks, SocksError, SocksStep, authentication,
+        connect, extensions, is_downgrade, is_interim, is_same_origin, is_tunnel, redirect, upgrade,
     };
     pub use crate::loader::{
         Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Question, Reply, Settings, Spare,
-        Subject, Timer, Timers, client_config,
+        Subject, Timer, Timers,
     };
     pub use crate::reactor::Deadlines;
     pub use crate::websocket::{

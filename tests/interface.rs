@@ -67,6 +67,8 @@ fn what_types_promise() {
     is_value::<AuthenticationChallenge>();
     is_value::<UrlProtectionSpace>();
     is_value::<UrlCredential>();
+    is_value::<ServerTrust>();
+    is_value::<ClientIdentity>();
     is_number::<TaskState>();
     is_number::<CloseCode>();
     is_number::<ErrorCode>();
@@ -628,6 +630,22 @@ fn credentials_and_challenges() {
         AuthChallengeDisposition::RejectProtectionSpace,
     ];
     assert_eq!(dispositions.map(|disposition| disposition as i32), [0, 1, 2, 3]);
+
+    let _: fn(&UrlProtectionSpace) -> Option<&ServerTrust> = UrlProtectionSpace::server_trust;
+    let _: fn(&UrlProtectionSpace) -> Option<&[Vec<u8>]> = UrlProtectionSpace::distinguished_names;
+    assert_eq!((space.server_trust(), space.distinguished_names()), (None, None));
+    let _: fn(&ServerTrust) -> Result<(), UrlError> = ServerTrust::evaluate;
+    let _: fn(&ServerTrust, &RootCertificates) -> Result<(), UrlError> = ServerTrust::evaluate_with_anchors;
+    let _: fn(&ServerTrust) -> &[Vec<u8>] = ServerTrust::certificate_chain;
+    let _: fn(&ServerTrust) -> &str = ServerTrust::host;
+    let _: fn(&ServerTrust) -> UrlCredential = UrlCredential::for_trust;
+    let _: fn(ClientIdentity) -> UrlCredential = UrlCredential::with_identity;
+    let _: fn(&[u8], &[u8]) -> Result<ClientIdentity, UrlError> = ClientIdentity::from_pem;
+    assert_eq!(ClientIdentity::from_pem(b"", b"").unwrap_err().code(), ErrorCode::SecureConnectionFailed);
+    fn compares<T: Eq>() {}
+    compares::<ServerTrust>();
+    compares::<ClientIdentity>();
+    compares::<UrlCredential>();
 
     assert_eq!(HttpCookieStorage::shared(), HttpCookieStorage::shared());
     assert_ne!(HttpCookieStorage::new(), HttpCookieStorage::shared());

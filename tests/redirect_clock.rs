@@ -9,8 +9,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use urlsession::internals::{
-    Action, Common, Completion, Env, Epoch, Event, Loader, Output, Question, Random, Reply, Settings, Spare, Subject,
-    Supply,
+    Action, Common, Completion, Env, Epoch, Event, Loader, Output, Proxies, Question, Random, Reply, Settings, Spare,
+    Subject, Supply,
 };
 use urlsession::{CloseCode, SessionConfiguration, TaskMetrics, Url, UrlError, UrlRequest};
 
@@ -42,7 +42,8 @@ impl Rig {
         configuration.timeout_interval_for_resource = RESOURCE;
         let request = Arc::new(UrlRequest::new(Url::parse(url).unwrap()));
         let epoch = Epoch { instant: *BASE, date: SystemTime::UNIX_EPOCH };
-        let settings = Settings { request, common: Arc::new(Common::new(&configuration)), epoch };
+        let settings =
+            Settings { request, common: Arc::new(Common::new(&configuration, Proxies::new(None, |_| None))), epoch };
         let mut pool = 0_u8;
         let random = Random::new(move |bytes: &mut [u8]| {
             bytes.iter_mut().for_each(|byte| {
@@ -58,9 +59,9 @@ impl Rig {
             events: Vec::new(),
         };
         if has_delegate {
-            rig.loader.set_has_delegate();
+            rig.loader.set_has_delegate(false);
         }
-        rig.step(|loader, env| loader.start(env, Ok(None)));
+        rig.step(|loader, env| loader.start(env, None));
         rig
     }
 
@@ -94,9 +95,9 @@ impl Rig {
             assert!(matches!(self.loader.next_action(), Some(Action::Disconnect)));
         }
         let action = self.loader.next_action();
-        let Some(Action::Connect(address)) = action else { panic!("{action:?}") };
+        let Some(Action::Connect { attempt, address }) = action else { panic!("{action:?}") };
         let local: SocketAddr = "127.0.0.1:1".parse().unwrap();
-        self.step(|loader, env| loader.connected(env, Some(local), Some(address)));
+        self.step(|loader, env| loader.connected(env, attempt, Some(local), Some(address)));
     }
 
     #[track_caller]
@@ -310,7 +311,7 @@ fn the_request_clock_runs_for_a_new_connection() {
         if leaves {
             // The connection does not come to be.
             assert!(matches!(rig.loader.next_action(), Some(Action::Disconnect)));
-            assert!(matches!(rig.loader.next_action(), Some(Action::Connect(_))));
+            assert!(matches!(rig.loader.next_action(), Some(Action::Connect { .. })));
         }
         rig.pass(REQUEST - Duration::from_millis(1));
         assert!(!rig.has_ended());

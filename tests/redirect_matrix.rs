@@ -200,8 +200,10 @@ impl Expected {
         if let Some(authorization) = self.authorization {
             set("Authorization", authorization);
         }
-        // It never is the caller's.
+        // It never is the caller's, …
         fields.remove("sec-websocket-key");
+        // …and this is for a proxy.
+        fields.remove("proxy-authorization");
         fields
     }
 }

@@ -62,7 +62,8 @@ pub enum AuthChallengeDisposition {
     PerformDefaultHandling = 1,
     /// `.cancelAuthenticationChallenge`: the task ends.
     CancelAuthenticationChallenge = 2,
-    /// `.rejectProtectionSpace`: try the next method that the server offers.
+    /// `.rejectProtectionSpace`: try the next method that the server offers. A server's certificates are then not trusted, and a
+    /// certificate of the client is not given.
     RejectProtectionSpace = 3,
 }
 

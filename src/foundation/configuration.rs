@@ -30,8 +30,12 @@ pub struct SessionConfiguration {
     pub timeout_interval_for_request: Duration,
     /// `timeoutIntervalForResource`: how long a task may last from `resume()` to its end, 7 days by default.
     pub timeout_interval_for_resource: Duration,
-    /// `waitsForConnectivity`: whether a task waits where the network is missing, false by default. It has no effect yet: a
-    /// task fails at once.
+    /// `waitsForConnectivity`: whether a task waits where the network is missing (no route, or no resolver that can be
+    /// reached), false by default: then it fails at once with [`ErrorCode::NotConnectedToInternet`](crate::ErrorCode). One that
+    /// waits tells its delegate once
+    /// ([`task_is_waiting_for_connectivity`](crate::TaskDelegate::task_is_waiting_for_connectivity)), and tries again until it
+    /// can or `timeout_interval_for_resource` has passed; the clock of the request stands still meanwhile. A port that
+    /// refuses and a name that does not exist are answers, and end it.
     pub waits_for_connectivity: bool,
     /// `httpAdditionalHeaders`: header fields of every request, empty by default. A field of the request itself goes before
     /// one of the same name here; names compare without case.
@@ -52,15 +56,18 @@ pub struct SessionConfiguration {
     /// proposed to the delegate where a server asks, and used where there is no delegate; those that a delegate gives are
     /// kept there as they want to be.
     pub url_credential_storage: Option<UrlCredentialStorage>,
-    /// `proxyConfigurations`: the proxies to choose from; `None`, the default, stands for those of the environment, and an
-    /// empty list for none. It has no effect yet: a task connects directly.
+    /// `proxyConfigurations`: the proxies to choose from; `None`, the default, stands for those of the environment
+    /// (`HTTPS_PROXY`, `HTTP_PROXY`, `ALL_PROXY` and `NO_PROXY`, in lower case too, as they are when the session is made), and
+    /// an empty list for none. Those that serve an address are tried in order; what fails leads to the next. One that is no proxy
+    /// fails each task that would use it with [`ErrorCode::BadUrl`](crate::ErrorCode::BadUrl).
     pub proxy_configurations: Option<Vec<ProxyConfiguration>>,
     /// `tlsMinimumSupportedProtocolVersion`: [`TlsProtocolVersion::TlsV12`] by default. Where it is above the maximum, every
     /// task over TLS fails.
     pub tls_minimum_supported_protocol_version: TlsProtocolVersion,
     /// `tlsMaximumSupportedProtocolVersion`: [`TlsProtocolVersion::TlsV13`] by default.
     pub tls_maximum_supported_protocol_version: TlsProtocolVersion,
-    /// Beyond Apple: the roots that a server's certificate must lead to, [`RootCertificates::webpki`] by default.
+    /// Beyond Apple: the roots that the certificate of a server, or of a proxy, must lead to, [`RootCertificates::webpki`] by
+    /// default. A delegate may decide otherwise ([`did_receive_challenge`](crate::SessionDelegate::did_receive_challenge)).
     pub root_certificates: RootCertificates,
     /// Beyond Apple: compression, keep-alive, closing and queueing of WebSockets.
     pub web_socket: WebSocketOptions,

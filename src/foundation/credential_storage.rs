@@ -103,7 +103,8 @@ impl UrlCredentialStorage {
     }
 
     /// `set(_:for:)`: takes the place of what the same user had in the space. The first credential of a space becomes
-    /// its default. One that is [`CredentialPersistence::None`] or has no user is not stored.
+    /// its default. One that is [`CredentialPersistence::None`] or has no user is not stored: a server that is trusted and
+    /// a client's certificate are for one answer, and never kept here.
     pub fn set(&self, credential: UrlCredential, space: &UrlProtectionSpace) {
         self.store(credential, space, By::Program);
     }

@@ -49,6 +49,14 @@ impl UrlError {
         self.changed(|parts| parts.response = Some(response))
     }
 
+    /// It happened at the proxy of this name.
+    pub(crate) fn at_proxy(self, name: &str) -> Self {
+        self.changed(|parts| {
+            parts.stage = ErrorStage::Proxy;
+            parts.reason = format!("the proxy {name}: {}", parts.reason).into();
+        })
+    }
+
     fn changed(mut self, change: impl FnOnce(&mut Parts)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -84,7 +92,8 @@ impl UrlError {
         self.0.failing_url.as_ref()
     }
 
-    /// Beyond Apple: the server's answer where it refused the upgrade, with up to 64 KiB of its body.
+    /// Beyond Apple: the server's answer where it refused the upgrade, or the proxy's where it refused the tunnel, with up to
+    /// 64 KiB of its body.
     pub fn response(&self) -> Option<&HttpUrlResponse> {
         self.0.response.as_ref()
     }
@@ -153,7 +162,9 @@ pub enum ErrorStage {
     Resolve,
     /// The TCP connection.
     Connect,
-    /// The TLS handshake.
+    /// A proxy: the look-up, the connection and the TLS handshake with it, and what it answered. The reason names it.
+    Proxy,
+    /// TLS with the server, mostly its handshake.
     Tls,
     /// The HTTP exchange that opens the WebSocket.
     Upgrade,
@@ -171,6 +182,7 @@ impl fmt::Display for ErrorStage {
             Self::Request => "in the request",
             Self::Resolve => "at the look-up of the host",
             Self::Connect => "at the connection",
+            Self::Proxy => "at the proxy",
             Self::Tls => "at the TLS handshake",
             Self::Upgrade => "at the upgrade",
             Self::Open => "on the open socket",
@@ -210,7 +222,7 @@ macro_rules! error_codes {
 error_codes! {
     /// `.unknown`: nothing more is known.
     Unknown = Url -1,
-    /// `.cancelled`: the task was cancelled, by the caller or with its session.
+    /// `.cancelled`: the task was cancelled, by the caller, with its session, or by a delegate's answer to a challenge.
     Cancelled = Url -999,
     /// `.badURL`: the request cannot be sent as it is.
     BadUrl = Url -1000,
@@ -220,7 +232,7 @@ error_codes! {
     UnsupportedUrl = Url -1002,
     /// `.cannotFindHost`: the name has no address.
     CannotFindHost = Url -1003,
-    /// `.cannotConnectToHost`: refused or unreachable.
+    /// `.cannotConnectToHost`: refused or unreachable; also what a SOCKS proxy says of the server.
     CannotConnectToHost = Url -1004,
     /// `.networkConnectionLost`: the connection ended without a Close frame.
     NetworkConnectionLost = Url -1005,
@@ -228,33 +240,33 @@ error_codes! {
     DnsLookupFailed = Url -1006,
     /// `.httpTooManyRedirects`: more than 20.
     HttpTooManyRedirects = Url -1007,
-    /// `.notConnectedToInternet`: there is no network.
+    /// `.notConnectedToInternet`: there is no network: no route, or no name server that can be reached.
     NotConnectedToInternet = Url -1009,
-    /// `.redirectToNonExistentLocation`: a redirect that leads nowhere.
+    /// `.redirectToNonExistentLocation`. No task ends with it.
     RedirectToNonExistentLocation = Url -1010,
-    /// `.badServerResponse`: the server refused the upgrade, or answered it wrongly.
+    /// `.badServerResponse`: the server refused the upgrade, or answered it wrongly; or a proxy refused the tunnel.
     BadServerResponse = Url -1011,
-    /// `.userCancelledAuthentication`.
+    /// `.userCancelledAuthentication`. No task ends with it: a challenge that is cancelled is `Cancelled`.
     UserCancelledAuthentication = Url -1012,
-    /// `.userAuthenticationRequired`.
+    /// `.userAuthenticationRequired`: a SOCKS proxy wants another credential, or one at all.
     UserAuthenticationRequired = Url -1013,
     /// `.cannotParseResponse`: the answer is no HTTP, or passes the limits of a response head.
     CannotParseResponse = Url -1017,
-    /// `.dataLengthExceedsMaximum`.
+    /// `.dataLengthExceedsMaximum`. No task ends with it.
     DataLengthExceedsMaximum = Url -1103,
     /// `.secureConnectionFailed`: the TLS handshake failed.
     SecureConnectionFailed = Url -1200,
     /// `.serverCertificateHasBadDate`: expired.
     ServerCertificateHasBadDate = Url -1201,
-    /// `.serverCertificateUntrusted`: also a certificate of another host.
+    /// `.serverCertificateUntrusted`: also a certificate of another host, and one that the delegate rejects.
     ServerCertificateUntrusted = Url -1202,
-    /// `.serverCertificateHasUnknownRoot`.
+    /// `.serverCertificateHasUnknownRoot`: it leads to none of the root certificates.
     ServerCertificateHasUnknownRoot = Url -1203,
-    /// `.serverCertificateNotYetValid`.
+    /// `.serverCertificateNotYetValid`: its time has not come.
     ServerCertificateNotYetValid = Url -1204,
-    /// `.clientCertificateRejected`.
+    /// `.clientCertificateRejected`: the server does not accept the certificate of the client.
     ClientCertificateRejected = Url -1205,
-    /// `.clientCertificateRequired`.
+    /// `.clientCertificateRequired`: the server wants a certificate of the client, and got none.
     ClientCertificateRequired = Url -1206,
     /// `EPIPE`: written to a connection that the peer had shut.
     BrokenPipe = Posix 32,

@@ -28,27 +28,34 @@ impl TaskMetrics {
 
 /// `URLSessionTaskTransactionMetrics`: one request and its response.
 ///
-/// A part that did not end has no end, and what would have come after it has no dates. A `ws` address has none of TLS.
+/// A part that did not end has no end, and what would have come after it has no dates. A `ws` address has none of TLS. Where a
+/// request needed several connections (a proxy failed, the network was missing, a certificate of the client came too late), the
+/// dates from the look-up to the connection are those of the last; what was before lies between them and `fetch_start_date`. On
+/// a connection that was used before there are none of these.
+///
+/// Through a proxy the look-up and the connection are to the proxy; `connect_end_date` comes when the proxy has led on, and TLS
+/// with the server is done. What the proxy is told and answers is no transaction of its own, and its bytes are not counted;
+/// where it refuses, its answer is the `response`. TLS with the proxy has no dates: those of TLS are the server's.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct TransactionMetrics {
-    /// `request`, with the header fields that were added to it.
+    /// `request`, with the header fields that were added to it, but without the answer to a challenge.
     pub request: UrlRequest,
     /// `response`, where one came.
     pub response: Option<HttpUrlResponse>,
     /// `fetchStartDate`: the beginning.
     pub fetch_start_date: Option<SystemTime>,
-    /// `domainLookupStartDate`: the look-up of the host's addresses began.
+    /// `domainLookupStartDate`: the look-up of the host's addresses began. None where the host is an address.
     pub domain_lookup_start_date: Option<SystemTime>,
-    /// `domainLookupEndDate`: the addresses were known.
+    /// `domainLookupEndDate`: the look-up was over, with addresses or without.
     pub domain_lookup_end_date: Option<SystemTime>,
-    /// `connectStartDate`: the connection was begun.
+    /// `connectStartDate`: the connection was begun; of several addresses, with the first of them.
     pub connect_start_date: Option<SystemTime>,
-    /// `secureConnectionStartDate`: the TLS handshake began.
+    /// `secureConnectionStartDate`: the TLS handshake with the server began.
     pub secure_connection_start_date: Option<SystemTime>,
-    /// `secureConnectionEndDate`: the TLS handshake was done.
+    /// `secureConnectionEndDate`: the TLS handshake was done; what a delegate took to answer is in between.
     pub secure_connection_end_date: Option<SystemTime>,
-    /// `connectEndDate`: the connection could be used, its TLS included.
+    /// `connectEndDate`: the connection could be used, a proxy and TLS included.
     pub connect_end_date: Option<SystemTime>,
     /// `requestStartDate`: the first byte of the request was written.
     pub request_start_date: Option<SystemTime>,
@@ -58,11 +65,11 @@ pub struct TransactionMetrics {
     pub response_start_date: Option<SystemTime>,
     /// `responseEndDate`: the last byte of the response's head arrived.
     pub response_end_date: Option<SystemTime>,
-    /// `networkProtocolName`: `http/1.1`, once there was a connection to speak it on.
+    /// `networkProtocolName`: `http/1.1`, once an answer to the request began.
     pub network_protocol_name: Option<String>,
-    /// `isProxyConnection`.
+    /// `isProxyConnection`: the connection is, or was to be, to a proxy.
     pub is_proxy_connection: bool,
-    /// `isReusedConnection`.
+    /// `isReusedConnection`: the request went out on the connection of the one before it.
     pub is_reused_connection: bool,
     /// `countOfRequestHeaderBytesSent`: bytes, before TLS.
     pub count_of_request_header_bytes_sent: i64,
@@ -78,11 +85,11 @@ pub struct TransactionMetrics {
     pub count_of_response_body_bytes_received: i64,
     /// `countOfResponseBodyBytesAfterDecoding`: the same bytes after they were decompressed.
     pub count_of_response_body_bytes_after_decoding: i64,
-    /// `localAddress` and `localPort`.
+    /// `localAddress` and `localPort`, of the address that won; `None` until one did.
     pub local_address: Option<SocketAddr>,
     /// `remoteAddress` and `remotePort`; the proxy's where there is one.
     pub remote_address: Option<SocketAddr>,
-    /// `negotiatedTLSProtocolVersion`.
+    /// `negotiatedTLSProtocolVersion`, with the server.
     pub negotiated_tls_protocol_version: Option<TlsProtocolVersion>,
     /// `negotiatedTLSCipherSuite`: the number in the registry of TLS cipher suites (RFC 8446 §11).
     pub negotiated_tls_cipher_suite: Option<u16>,

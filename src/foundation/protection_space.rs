@@ -1,14 +1,20 @@
 //! What a credential is for.
 
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
 use url::Host;
 
 use super::proxy_configuration::ProxyKind;
+use super::server_trust::ServerTrust;
 
 /// How long a realm may be that is kept because a server said it, in bytes.
 const MAXIMUM_REALM: usize = 1024;
 
 /// `URLProtectionSpace`: a server or a proxy, and the part of it (the realm) that a credential opens.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+///
+/// Spaces are equal where all of that and the method are, whatever certificates a server has shown or asked for.
+#[derive(Clone, Debug)]
 pub struct UrlProtectionSpace {
     host: String,
     port: u16,
@@ -16,6 +22,8 @@ pub struct UrlProtectionSpace {
     proxy: Option<ProxyKind>,
     realm: Option<String>,
     authentication_method: AuthenticationMethod,
+    server_trust: Option<ServerTrust>,
+    distinguished_names: Option<Arc<[Vec<u8>]>>,
 }
 
 impl UrlProtectionSpace {
@@ -41,6 +49,8 @@ impl UrlProtectionSpace {
             proxy: None,
             realm: realm.map(str::to_owned),
             authentication_method: method,
+            server_trust: None,
+            distinguished_names: None,
         }
     }
 
@@ -55,8 +65,18 @@ impl UrlProtectionSpace {
         Self { proxy: Some(kind), ..Self::new(host, port, None, realm, method) }
     }
 
+    /// One of the method `ServerTrust`, with what the server has shown.
+    pub(crate) fn with_server_trust(self, trust: ServerTrust) -> Self {
+        Self { server_trust: Some(trust), ..self }
+    }
+
+    /// One of the method `ClientCertificate`, with the authorities that the server accepts.
+    pub(crate) fn with_distinguished_names(self, names: Vec<Vec<u8>>) -> Self {
+        Self { distinguished_names: Some(names.into()), ..self }
+    }
+
     /// As it is kept and looked up: 0 is the port that it stands for, and the host is written as in a URL (an IPv6
-    /// address in brackets, a name in its ASCII form). Spaces that mean the same are equal then.
+    /// address in brackets, a name in its ASCII form). Spaces that mean the same are equal then. Certificates are not kept.
     pub(crate) fn canonical(&self) -> Self {
         let port = match (self.port, self.protocol()) {
             (0, Some("http")) => 80,
@@ -66,7 +86,7 @@ impl UrlProtectionSpace {
         let bare = self.host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&self.host);
         let written = if bare.contains(':') { Host::parse(&format!("[{bare}]")) } else { Host::parse(bare) };
         let host = written.map_or_else(|_| self.host.clone(), |host| host.to_string());
-        Self { host, port, ..self.clone() }
+        Self { host, port, server_trust: None, distinguished_names: None, ..self.clone() }
     }
 
     /// Whether both are spaces of one server or of one proxy. Both are canonical.
@@ -110,6 +130,19 @@ impl UrlProtectionSpace {
         self.authentication_method
     }
 
+    /// `serverTrust`: the certificates that are to be trusted, in a challenge of the method
+    /// [`ServerTrust`](AuthenticationMethod::ServerTrust); else `None`.
+    pub fn server_trust(&self) -> Option<&ServerTrust> {
+        self.server_trust.as_ref()
+    }
+
+    /// `distinguishedNames`: the authorities of which one has to have issued the client's certificate, each a distinguished
+    /// name in DER, in a challenge of the method [`ClientCertificate`](AuthenticationMethod::ClientCertificate); empty where
+    /// the server names none. Else `None`.
+    pub fn distinguished_names(&self) -> Option<&[Vec<u8>]> {
+        self.distinguished_names.as_deref()
+    }
+
     /// `isProxy()`: whether a proxy asks, not the server.
     pub fn is_proxy(&self) -> bool {
         self.proxy.is_some()
@@ -122,6 +155,28 @@ impl UrlProtectionSpace {
             None => self.protocol() == Some("https"),
         };
         inside_tls || self.authentication_method.hides_the_password()
+    }
+}
+
+impl UrlProtectionSpace {
+    /// What makes one space another.
+    fn key(&self) -> impl Hash + Eq + '_ {
+        let Self { host, port, protocol, proxy, realm, authentication_method, .. } = self;
+        (host, port, protocol, proxy, realm, authentication_method)
+    }
+}
+
+impl PartialEq for UrlProtectionSpace {
+    fn eq(&self, other: &Self) -> bool {
+        self.key() == other.key()
+    }
+}
+
+impl Eq for UrlProtectionSpace {}
+
+impl Hash for UrlProtectionSpace {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key().hash(state);
     }
 }
 
@@ -163,7 +218,10 @@ impl AuthenticationMethod {
 
 #[cfg(test)]
 mod tests {
+    use std::hash::DefaultHasher;
+
     use super::*;
+    use crate::foundation::RootCertificates;
 
     #[test]
     fn web_sockets_are_http_and_names_compare_without_case() {
@@ -232,5 +290,36 @@ mod tests {
         }
         let space = proxy(ProxyKind::HttpConnect, HttpBasic);
         assert!(space.is_proxy() && space.protocol().is_none());
+    }
+
+    #[test]
+    fn certificates_make_no_other_space() {
+        let hash = |space: &UrlProtectionSpace| {
+            let mut hasher = DefaultHasher::new();
+            space.hash(&mut hasher);
+            hasher.finish()
+        };
+        let trust = ServerTrust::new(Vec::new(), "a.example", RootCertificates::webpki());
+        let names = vec![vec![1, 2], vec![3]];
+        let space = |method| UrlProtectionSpace::new("a.example", 443, Some("wss"), None, method);
+        let proxy = |method| UrlProtectionSpace::of_proxy(ProxyKind::HttpsConnect, "a.example", 443, None, method);
+        for bare in [space(AuthenticationMethod::ServerTrust), proxy(AuthenticationMethod::ServerTrust)] {
+            assert_eq!((bare.server_trust(), bare.distinguished_names()), (None, None));
+            let shown = bare.clone().with_server_trust(trust.clone());
+            assert_eq!((shown.server_trust(), shown.distinguished_names()), (Some(&trust), None));
+            assert_eq!((&shown, hash(&shown)), (&bare, hash(&bare)));
+            assert_eq!(shown.displayed().server_trust(), Some(&trust));
+            assert_eq!(shown.canonical().server_trust(), None);
+            assert!(shown.receives_credential_securely());
+        }
+        let bare = space(AuthenticationMethod::ClientCertificate);
+        let asked = bare.clone().with_distinguished_names(names.clone());
+        assert_eq!((asked.server_trust(), asked.distinguished_names()), (None, Some(&names[..])));
+        assert_eq!((&asked, hash(&asked)), (&bare, hash(&bare)));
+        assert_eq!(asked.displayed().distinguished_names(), Some(&names[..]));
+        assert_eq!(asked.canonical().distinguished_names(), None);
+        assert_eq!(bare.with_distinguished_names(Vec::new()).distinguished_names(), Some(&[][..]));
+        assert_ne!(space(AuthenticationMethod::ServerTrust), proxy(AuthenticationMethod::ServerTrust));
+        assert_ne!(space(AuthenticationMethod::ServerTrust), space(AuthenticationMethod::ClientCertificate));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use url::{Host, Url};
+
 /// `ProxyConfiguration` of Apple's Network framework: a proxy, whom it serves and how it is asked.
 ///
 /// ```
@@ -16,11 +18,14 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyConfiguration {
-    /// `excludedDomains`: hosts that are not reached by this proxy, their subdomains included. Empty by default.
+    /// `excludedDomains`: hosts that are not reached by this proxy, their subdomains included. Empty by default. Addresses and
+    /// networks can be named, too: all that `NO_PROXY` may have. An entry that cannot be understood stands for no host.
     pub excluded_domains: Vec<String>,
-    /// `matchDomains`: the only hosts that are reached by this proxy, their subdomains included. Empty, the default: all.
+    /// `matchDomains`: the only hosts that are reached by this proxy, their subdomains included. Empty, the default: all. The
+    /// entries are as those of `excluded_domains`.
     pub match_domains: Vec<String>,
-    /// `allowFailover`: whether the task connects directly where the proxy fails. False by default.
+    /// `allowFailover`: whether the task connects directly where the proxy fails. False by default. Of several proxies that
+    /// serve a host, all must allow it.
     pub allow_failover: bool,
     kind: ProxyKind,
     host: String,
@@ -76,26 +81,62 @@ impl ProxyConfiguration {
         self.credential = Some((username.to_owned(), password.to_owned()));
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "tasks connect directly yet"))]
+    /// As it is connected to: the host as it stands in a URL (a name in its ASCII form, an address in its usual one), but an IPv6
+    /// address without brackets. `None` where the host is neither, or the port is 0.
+    pub(crate) fn canonical(&self) -> Option<Self> {
+        let host = match self.host.contains(':') {
+            true => Host::parse(&format!("[{}]", self.host)),
+            false => Host::parse(&self.host),
+        };
+        let host = host.ok().filter(|_| self.port != 0)?.to_string();
+        Some(Self { host: host.trim_matches(['[', ']']).to_owned(), ..self.clone() })
+    }
+
     pub(crate) fn kind(&self) -> ProxyKind {
         self.kind
     }
 
     /// An IPv6 address has no brackets.
-    #[cfg_attr(not(test), expect(dead_code, reason = "tasks connect directly yet"))]
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "tasks connect directly yet"))]
     pub(crate) fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Host and port, as errors name it.
+    pub(crate) fn name(&self) -> String {
+        match self.host.contains(':') {
+            true => format!("[{}]:{}", self.host, self.port),
+            false => format!("{}:{}", self.host, self.port),
+        }
+    }
+
+    /// Whose answers its answers are.
+    pub(crate) fn url(&self) -> Option<Url> {
+        Url::parse(&format!("{}://{}/", self.scheme(), self.name())).ok()
+    }
+
+    /// As the environment's variables name what is spoken with it.
+    fn scheme(&self) -> &'static str {
+        match self.kind {
+            ProxyKind::HttpConnect => "http",
+            ProxyKind::HttpsConnect => "https",
+            ProxyKind::SocksV5 => "socks5",
+        }
     }
 
     /// User and password.
     pub(crate) fn credential(&self) -> Option<(&str, &str)> {
         self.credential.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
+}
+
+/// What a proxy is, for tests: the scheme of the environment's variables for it, its host and port, user and password.
+#[cfg(feature = "__internals")]
+pub fn proxy_parts(proxy: &ProxyConfiguration) -> (&'static str, &str, u16, Option<(&str, &str)>) {
+    (proxy.scheme(), proxy.host(), proxy.port(), proxy.credential())
 }
 
 impl fmt::Debug for ProxyConfiguration {
@@ -130,6 +171,31 @@ mod tests {
             assert!(proxy.excluded_domains.is_empty() && proxy.match_domains.is_empty() && !proxy.allow_failover);
             assert_eq!(proxy.credential(), None);
         }
+    }
+
+    #[test]
+    fn canonical_hosts() {
+        let table = [
+            ("p.example", Some("p.example")),
+            ("P.Example.", Some("p.example.")),
+            ("h\u{f8}st", Some("xn--hst-0na")),
+            ("127.1", Some("127.0.0.1")),
+            ("[0:0::1]", Some("::1")),
+            ("0:0::1", Some("::1")),
+            ("", None),
+            ("p.example:80", None),
+            ("me@p.example", None),
+            ("p example", None),
+            ("1.2.3.256", None),
+        ];
+        for (host, canonical) in table {
+            let mut proxy = ProxyConfiguration::socks_v5(host, 1080);
+            proxy.apply_credential("me", "secret");
+            proxy.allow_failover = true;
+            let canonical = canonical.map(|host| ProxyConfiguration { host: host.to_owned(), ..proxy.clone() });
+            assert_eq!(proxy.canonical(), canonical, "{host}");
+        }
+        assert_eq!(ProxyConfiguration::http_connect("p.example", 0).canonical(), None);
     }
 
     #[test]

@@ -249,10 +249,11 @@ fn framing(head: &ResponseHead) -> Framing {
     }
 }
 
-/// RFC 9112 §9.3, of which the `keep-alive` of HTTP/1.0 is left out.
+/// RFC 9112 §9.3, of which the `keep-alive` of HTTP/1.0 is left out. Some proxies say `close` in a field that no RFC has
+/// (Appendix C.2.2).
 fn persists(head: &ResponseHead) -> bool {
-    head.http_version == "HTTP/1.1"
-        && !tokens::list(head.values("Connection")).any(|option| option.eq_ignore_ascii_case("close"))
+    let mut options = tokens::list(head.values("Connection")).chain(tokens::list(head.values("Proxy-Connection")));
+    head.http_version == "HTTP/1.1" && !options.any(|option| option.eq_ignore_ascii_case("close"))
 }
 
 #[cfg(test)]

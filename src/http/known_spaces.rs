@@ -91,7 +91,6 @@ impl<T> KnownSpaces<T> {
     }
 
     /// The space of this proxy that was remembered last.
-    #[cfg_attr(not(test), expect(dead_code, reason = "no proxy asks for credentials yet"))]
     pub(crate) fn find_proxy(
         &mut self,
         kind: ProxyKind,

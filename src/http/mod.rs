@@ -6,20 +6,28 @@
 
 pub mod authentication;
 mod body;
+mod connect;
 mod deflate;
 mod extensions;
 mod head;
 mod known_spaces;
+mod proxies;
 mod redirect;
 mod shown;
+mod socks;
 mod tokens;
 mod upgrade;
 
 pub use authentication::{Digest, Offer as AuthenticationOffer, UsedNonces, basic, offers};
 pub use body::BodyReader;
+pub use connect::{connect, is_interim, is_tunnel};
 #[cfg(feature = "__internals")]
 pub use extensions::{Extension, extensions};
 pub use head::{HeadParser, OpeningHead, ResponseHead};
 pub use known_spaces::KnownSpaces;
+pub use proxies::Proxies;
 pub use redirect::{is_downgrade, is_same_origin, redirect, redirected};
+#[cfg(feature = "__internals")]
+pub use socks::SocksError;
+pub use socks::{Socks, Step as SocksStep};
 pub use upgrade::{Accepted, Added, Offer, Upgrade, accept, check_protocols, target, upgrade};

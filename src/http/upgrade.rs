@@ -35,6 +35,7 @@ const OWN: [&str; 4] = ["Upgrade", "Connection", "Sec-WebSocket-Key", "Sec-WebSo
 const FORBIDDEN: [&str; 5] = ["Content-Length", "Transfer-Encoding", "Expect", "Trailer", "TE"];
 
 const AUTHORIZATION: &str = "Authorization";
+const PROXY_AUTHORIZATION: &str = "Proxy-Authorization";
 const COOKIE: &str = "Cookie";
 const HOST: &str = "Host";
 const PROTOCOL: &str = "Sec-WebSocket-Protocol";
@@ -97,6 +98,7 @@ impl fmt::Debug for Added<'_> {
 ///   in case only, the first in the order of their bytes is sent.
 /// - `Upgrade`, `Connection`, `Sec-WebSocket-Key` and `Sec-WebSocket-Version` are always ours: a caller's are left
 ///   out.
+/// - `Proxy-Authorization` is a proxy's, and left out.
 /// - `Host`, `Authorization`, `Sec-WebSocket-Protocol` and `Sec-WebSocket-Extensions` are sent as they were set; the
 ///   last two not at all where they are empty.
 /// - permessage-deflate is offered as `options` have it, but for a request that has `Sec-WebSocket-Extensions` of its own:
@@ -243,7 +245,11 @@ fn caller_fields<'a>(
         if is_one_of(name, &OWN) || !names.insert(name.to_ascii_lowercase()) {
             continue;
         }
-        fields.push((name, checked(name, value)?));
+        let value = checked(name, value)?;
+        // It is for a proxy on the way, which gets it with CONNECT: RFC 9110 §11.7.2.
+        if !is_one_of(name, &[PROXY_AUTHORIZATION]) {
+            fields.push((name, value));
+        }
     }
     Ok(fields)
 }

@@ -26,7 +26,42 @@ const ANSWERS: usize = 20;
 /// How often in a row a server may call a nonce stale.
 const STALE: usize = 3;
 
-/// What a task knows of its challenges.
+/// Who asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// By a 401.
+    Server,
+    /// By a 407. What it is told, no server sees, and the other way round.
+    Proxy,
+}
+
+impl Asker {
+    /// RFC 9110 §11.6.1 and §11.7.1.
+    fn challenge_field(self) -> &'static str {
+        match self {
+            Self::Server => "WWW-Authenticate",
+            Self::Proxy => "Proxy-Authenticate",
+        }
+    }
+
+    /// How it asked.
+    fn asked(self) -> &'static str {
+        match self {
+            Self::Server => "the server answered 401",
+            Self::Proxy => "it answered 407 to CONNECT",
+        }
+    }
+
+    /// RFC 9110 §11.6.3 and §11.7.3.
+    fn info_field(self) -> &'static str {
+        match self {
+            Self::Server => "Authentication-Info",
+            Self::Proxy => "Proxy-Authentication-Info",
+        }
+    }
+}
+
+/// What a task knows of the challenges of one asker.
 #[derive(Default)]
 pub struct Authentication {
     /// What the last 401 offers, and nobody has been asked about.
@@ -71,18 +106,24 @@ pub struct Challenged {
     digest: Option<Digest>,
     /// What default handling answers.
     proposed: Option<UrlCredential>,
+    asker: Asker,
 }
 
 impl Attempt {
-    /// The value of `Authorization`.
-    fn field(&mut self, common: &Common, target: &str, client_nonce: [u8; 16]) -> Result<String, String> {
+    /// The value of `Authorization` or `Proxy-Authorization`.
+    fn field(
+        &mut self,
+        common: &Common,
+        (method, target): (&str, &str),
+        client_nonce: [u8; 16],
+    ) -> Result<String, String> {
         let user = self.credential.user().unwrap_or_default();
         let password = self.credential.password().unwrap_or_default();
         let Some(digest) = &mut self.digest else { return http::basic(user, password) };
         common
             .used_nonces
             .lock()
-            .count_on(&self.space, digest, |digest| digest.authorization(user, password, "GET", target, client_nonce))
+            .count_on(&self.space, digest, |digest| digest.authorization(user, password, method, target, client_nonce))
     }
 }
 
@@ -104,62 +145,95 @@ impl Authentication {
 }
 
 impl Loader {
-    fn authentication(&mut self) -> &mut Authentication {
-        self.detour().authentication.get_or_insert_default()
+    fn authentication(&mut self, asker: Asker) -> &mut Authentication {
+        match asker {
+            Asker::Server => self.detour().authentication.get_or_insert_default(),
+            Asker::Proxy => self.way().authentication.get_or_insert_default(),
+        }
+    }
+
+    fn known_authentication(&mut self, asker: Asker) -> Option<&mut Authentication> {
+        match asker {
+            Asker::Server => self.detour.as_mut()?.authentication.as_deref_mut(),
+            Asker::Proxy => self.prepared.as_mut()?.way.authentication.as_deref_mut(),
+        }
     }
 
     fn storage(&self) -> Option<&UrlCredentialStorage> {
         self.settings.common.credential_storage.as_ref()
     }
 
-    /// The `Authorization` of the current request: the answer to a challenge, or what a space that is known wants.
-    pub(super) fn authorization(&mut self, env: &mut Env<'_>) -> Result<Option<String>, UrlError> {
-        let has_attempt = |loader: &Self| {
-            let authentication = loader.detour.as_ref().and_then(|detour| detour.authentication.as_ref());
-            authentication.is_some_and(|authentication| authentication.attempt.is_some())
-        };
-        if !has_attempt(self) {
-            match self.known_attempt() {
-                Some(attempt) => self.authentication().attempt = Some(attempt),
+    /// What says to the asker who the client is: the answer to its challenge, or what a space that is known wants.
+    pub(super) fn authorization(&mut self, env: &mut Env<'_>, asker: Asker) -> Result<Option<String>, UrlError> {
+        if self.known_authentication(asker).is_none_or(|known| known.attempt.is_none()) {
+            match self.known_attempt(asker) {
+                Some(attempt) => self.authentication(asker).attempt = Some(attempt),
                 None => return Ok(None),
             }
         }
         let nonce = env.supply.random.bytes::<16>();
-        let target = http::target(&self.settings.request)?.to_owned();
+        let (method, target) = match (asker, self.server()) {
+            (Asker::Proxy, Some((host, port))) => ("CONNECT", format!("{host}:{port}")),
+            _ => ("GET", http::target(&self.settings.request)?.to_owned()),
+        };
         let common = Arc::clone(&self.settings.common);
-        let Some(attempt) = &mut self.authentication().attempt else { return Ok(None) };
-        match attempt.field(&common, &target, nonce) {
+        let Some(attempt) = &mut self.authentication(asker).attempt else { return Ok(None) };
+        match attempt.field(&common, (method, &target), nonce) {
             Ok(field) => Ok(Some(field)),
             // What the storage has by now cannot be sent. Who is asked may have something better.
             Err(_) if attempt.source == Source::Unasked => {
-                self.authentication().attempt = None;
+                self.authentication(asker).attempt = None;
                 Ok(None)
             }
             Err(reason) => Err(UrlError::new(ErrorCode::UserAuthenticationRequired, ErrorStage::Request, reason)),
         }
     }
 
-    /// What goes with the request unasked. A user in the address, or a field of the caller's, comes first.
-    fn known_attempt(&self) -> Option<Attempt> {
+    /// What goes to the asker unasked. A user in the address, or a field of the caller's, comes first.
+    fn known_attempt(&self, asker: Asker) -> Option<Attempt> {
         let common = &self.settings.common;
         let request = &self.settings.request;
-        let storage = common.credential_storage.as_ref()?;
         let mut known = common.known.lock();
-        if known.is_empty() || self.sets_authorization() || url_credential(&request.url).is_some() {
+        if known.is_empty() {
             return None;
         }
-        let (host, port, protocol) = place(&request.url);
-        let (space, user, digest) = known.find(host, port, protocol, request.url.path())?;
+        let found = match (asker, self.proxy()) {
+            (Asker::Proxy, None) => return None,
+            (Asker::Proxy, Some(proxy)) => known.find_proxy(proxy.kind(), proxy.host(), proxy.port()),
+            (Asker::Server, _) if self.sets_authorization() || url_credential(&request.url).is_some() => return None,
+            (Asker::Server, _) => {
+                let (host, port, protocol) = place(&request.url);
+                known.find(host, port, protocol, request.url.path())
+            }
+        };
+        let (space, user, digest) = found?;
         let (space, user, digest) = (space.clone(), user.to_owned(), digest.clone());
-        let Some(credential) = storage.proposed_for(&space) else {
-            known.forget(&space, &user);
-            return None;
+        let configured = self.configured_credential(asker);
+        let is_configured = configured.is_some();
+        let credential = match configured {
+            Some(configured) => configured,
+            None => match common.credential_storage.as_ref()?.proposed_for(&space) {
+                Some(credential) => credential,
+                None => {
+                    known.forget(&space, &user);
+                    return None;
+                }
+            },
         };
         // The program may have chosen somebody else meanwhile.
         if let Some(other) = credential.user().filter(|other| *other != user) {
+            if is_configured {
+                return None;
+            }
             known.remember(space.clone(), request.url.path(), other.to_owned(), digest.clone());
         }
         Some(Attempt { space, credential, digest, source: Source::Unasked })
+    }
+
+    /// What the program has said beforehand of this proxy.
+    fn configured_credential(&self, asker: Asker) -> Option<UrlCredential> {
+        let (user, password) = self.proxy().filter(|_| asker == Asker::Proxy)?.credential()?;
+        Some(UrlCredential::new(user, password, CredentialPersistence::None))
     }
 
     /// Whether the caller says by himself who he is.
@@ -171,24 +245,25 @@ impl Loader {
 
     /// An answer came that is no 401. Where it is what the task wanted, or leads on, the request's credential was good, and is
     /// kept if it wants to be; of any other nobody knows whether the server has looked at it.
-    pub(super) fn challenge_is_over(&mut self, head: &ResponseHead, was_good: bool) {
-        let Some(detour) = &mut self.detour else { return };
-        let Some(authentication) = &mut detour.authentication else { return };
+    pub(super) fn challenge_is_over(&mut self, head: &ResponseHead, was_good: bool, asker: Asker) {
+        let is_configured = self.configured_credential(asker).is_some();
+        let Some(authentication) = self.known_authentication(asker) else { return };
         let attempt = authentication.attempt.take().filter(|_| was_good);
         if let Some(Attempt { space, credential, mut digest, source }) = attempt {
             let mut is_new = source != Source::Unasked;
             if let Some(digest) = &mut digest {
-                head.values("Authentication-Info").for_each(|info| is_new |= digest.update(info));
+                head.values(asker.info_field()).for_each(|info| is_new |= digest.update(info));
             }
             authentication.refused.retain(|(refused, ..)| *refused != space);
             authentication.stale = 0;
             let common = &self.settings.common;
-            if let (Some(storage), Some(user)) = (&common.credential_storage, credential.user())
-                && credential.persistence() != CredentialPersistence::None
-            {
+            let storage = common.credential_storage.as_ref();
+            let is_kept = storage.is_some() && credential.persistence() != CredentialPersistence::None;
+            // What is configured is known as long as the session lives.
+            if let Some(user) = credential.user().filter(|_| is_kept || (is_configured && source != Source::Delegate)) {
                 let user = user.to_owned();
                 // What was taken out of the storage meanwhile stays out.
-                if source == Source::Delegate {
+                if let (Source::Delegate, Some(storage)) = (source, storage) {
                     storage.store_used(credential, &space);
                 }
                 let mut known = common.known.lock();
@@ -203,11 +278,11 @@ impl Loader {
         }
     }
 
-    /// The head of a 401 came: what the request carried was not good, and what the server offers has its turn.
-    pub(super) fn challenged(&mut self, env: &mut Env<'_>) {
+    /// The head of a 401 or a 407 came: what was said before was not good, and what is offered has its turn.
+    pub(super) fn challenged(&mut self, env: &mut Env<'_>, asker: Asker) {
         let Stage::Answered(answered) = &self.stage else { return };
-        let offers = http::offers(answered.head.values("WWW-Authenticate"));
-        if let Some(attempt) = self.authentication().attempt.take() {
+        let offers = http::offers(answered.head.values(asker.challenge_field()));
+        if let Some(attempt) = self.authentication(asker).attempt.take() {
             let is_same = |offer: &&AuthenticationOffer| {
                 offer.method == attempt.space.authentication_method() && offer.realm.as_deref() == attempt.space.realm()
             };
@@ -216,12 +291,12 @@ impl Loader {
             let is_unasked = attempt.source == Source::Unasked;
             let is_late = |offer: &AuthenticationOffer| is_unasked && offer.digest().is_some();
             let stale = offers.iter().find(is_same).filter(|offer| offer.is_stale() || is_late(offer));
-            let authentication = self.authentication();
+            let authentication = self.authentication(asker);
             if let (Some(offer), true) = (stale, authentication.stale < STALE) {
                 authentication.stale += 1;
                 let digest = offer.digest().cloned();
                 let source = if is_unasked { Source::Renewed } else { attempt.source };
-                return self.answer_challenge(env, Attempt { digest, source, ..attempt });
+                return self.answer_challenge(env, asker, Attempt { digest, source, ..attempt });
             }
             authentication.stale = 0;
             // What went unasked into another space than it was for, nobody has refused.
@@ -229,31 +304,39 @@ impl Loader {
                 let user = attempt.credential.user().unwrap_or_default();
                 self.settings.common.known.lock().forget(&attempt.space, user);
                 let was_asked = !matches!(attempt.source, Source::Unasked | Source::Renewed);
-                self.authentication().refused.push((attempt.space, attempt.credential, was_asked));
+                self.authentication(asker).refused.push((attempt.space, attempt.credential, was_asked));
             }
         }
-        self.authentication().offers = offers.into();
-        self.next_offer(env);
+        self.authentication(asker).offers = offers.into();
+        self.next_offer(env, asker);
     }
 
     /// The next way that the server offers, if there is one left.
-    fn next_offer(&mut self, env: &mut Env<'_>) {
-        while let Some((space, digest)) = self.take_offer() {
-            if let Some(credential) = self.own_credential(&space, digest.as_ref()) {
-                return self.answer_challenge(env, Attempt { space, credential, digest, source: Source::Default });
+    fn next_offer(&mut self, env: &mut Env<'_>, asker: Asker) {
+        while let Some((space, digest)) = self.take_offer(asker) {
+            if let Some(credential) = self.own_credential(&space, digest.as_ref(), asker) {
+                return self.answer_challenge(
+                    env,
+                    asker,
+                    Attempt { space, credential, digest, source: Source::Default },
+                );
             }
-            let proposed = self.stored_credential(&space, digest.as_ref());
+            let proposed = self.stored_credential(&space, digest.as_ref(), asker);
             if !self.has_delegate {
                 if let Some(credential) = proposed {
-                    return self.answer_challenge(env, Attempt { space, credential, digest, source: Source::Default });
+                    return self.answer_challenge(
+                        env,
+                        asker,
+                        Attempt { space, credential, digest, source: Source::Default },
+                    );
                 }
                 continue;
             }
-            let failures = self.authentication().failures(&space);
+            let failures = self.authentication(asker).failures(&space);
             let response = self.timeline.response(&self.settings);
             let challenge = AuthenticationChallenge::new(space.displayed(), proposed.clone(), failures, response, None);
             if let Stage::Answered(answered) = &mut self.stage {
-                answered.step = Step::AskChallenge(Box::new(Challenged { space, digest, proposed }));
+                answered.step = Step::AskChallenge(Box::new(Challenged { space, digest, proposed, asker }));
                 self.ask(env, Subject::Challenge(challenge));
             }
             return;
@@ -262,12 +345,22 @@ impl Loader {
     }
 
     /// The next offer that was not rejected.
-    fn take_offer(&mut self) -> Option<(UrlProtectionSpace, Option<Digest>)> {
-        let (host, port, protocol) = place(&self.settings.request.url);
-        let (host, protocol) = (host.to_owned(), protocol.to_owned());
-        let authentication = self.authentication();
+    fn take_offer(&mut self, asker: Asker) -> Option<(UrlProtectionSpace, Option<Digest>)> {
+        let proxy = self.proxy().filter(|_| asker == Asker::Proxy).cloned();
+        let request = Arc::clone(&self.settings.request);
+        let space = |offer: &AuthenticationOffer| {
+            let (realm, method) = (offer.realm.as_deref(), offer.method);
+            match &proxy {
+                Some(proxy) => UrlProtectionSpace::of_proxy(proxy.kind(), proxy.host(), proxy.port(), realm, method),
+                None => {
+                    let (host, port, protocol) = place(&request.url);
+                    UrlProtectionSpace::new(host, port, Some(protocol), realm, method)
+                }
+            }
+        };
+        let authentication = self.authentication(asker);
         while let Some(offer) = authentication.offers.pop_front() {
-            let space = UrlProtectionSpace::new(&host, port, Some(&protocol), offer.realm.as_deref(), offer.method);
+            let space = space(&offer);
             if !authentication.rejected.contains(&space) {
                 return Some((space, offer.digest().cloned()));
             }
@@ -275,29 +368,42 @@ impl Loader {
         None
     }
 
-    /// The user and the password of the address, where the server has not refused them, whatever it asked for: what Digest
-    /// has kept from it does not go to it in clear.
-    fn own_credential(&mut self, space: &UrlProtectionSpace, digest: Option<&Digest>) -> Option<UrlCredential> {
-        let credential = url_credential(&self.settings.request.url)?;
+    /// The user and the password of the address, or those that are configured for the proxy, where they were not refused,
+    /// whatever was asked for: what Digest has kept from the asker does not go there in clear.
+    fn own_credential(
+        &mut self,
+        space: &UrlProtectionSpace,
+        digest: Option<&Digest>,
+        asker: Asker,
+    ) -> Option<UrlCredential> {
+        let credential = match asker {
+            Asker::Server => url_credential(&self.settings.request.url)?,
+            Asker::Proxy => self.configured_credential(asker)?,
+        };
         let is_here = |refused: &UrlProtectionSpace| refused.has_origin_of(space);
         let is_good = takes_password(space)
             && unsendable(&credential, digest).is_none()
-            && !self.authentication().was_refused(is_here, &credential);
+            && !self.authentication(asker).was_refused(is_here, &credential);
         is_good.then_some(credential)
     }
 
     /// What the storage has for the space, where the server has not refused it.
-    fn stored_credential(&mut self, space: &UrlProtectionSpace, digest: Option<&Digest>) -> Option<UrlCredential> {
+    fn stored_credential(
+        &mut self,
+        space: &UrlProtectionSpace,
+        digest: Option<&Digest>,
+        asker: Asker,
+    ) -> Option<UrlCredential> {
         let credential = self.storage()?.proposed_for(space)?;
         let is_good = takes_password(space)
             && unsendable(&credential, digest).is_none()
-            && !self.authentication().was_refused(|refused| refused == space, &credential);
+            && !self.authentication(asker).was_refused(|refused| refused == space, &credential);
         is_good.then_some(credential)
     }
 
     /// The delegate's reply.
     pub(super) fn challenge_answered(&mut self, env: &mut Env<'_>, challenged: Challenged, reply: Reply) {
-        let Challenged { space, digest, proposed } = challenged;
+        let Challenged { space, digest, proposed, asker } = challenged;
         let (disposition, credential) = match reply {
             Reply::Challenge(disposition, credential) => (disposition, credential),
             Reply::Default | Reply::Redirect(_) => (AuthChallengeDisposition::PerformDefaultHandling, None),
@@ -305,52 +411,60 @@ impl Loader {
         match disposition {
             AuthChallengeDisposition::UseCredential => match credential {
                 Some(credential) if takes_password(&space) => {
-                    self.answer_challenge(env, Attempt { space, credential, digest, source: Source::Delegate })
+                    self.answer_challenge(env, asker, Attempt { space, credential, digest, source: Source::Delegate })
                 }
                 // A method that this crate does not speak.
-                Some(_) => self.next_offer(env),
-                None => self.stand(env, Some("the server answered 401, and the delegate has no credential".to_owned())),
+                Some(_) => self.next_offer(env, asker),
+                None => self.stand(env, Some(format!("{}, and the delegate has no credential", asker.asked()))),
             },
             AuthChallengeDisposition::PerformDefaultHandling => match proposed {
                 Some(credential) => {
-                    self.answer_challenge(env, Attempt { space, credential, digest, source: Source::Default })
+                    self.answer_challenge(env, asker, Attempt { space, credential, digest, source: Source::Default })
                 }
-                None if takes_password(&space) => self.answer_by_default(env),
-                None => self.next_offer(env),
+                None if takes_password(&space) => self.answer_by_default(env, asker),
+                None => self.next_offer(env, asker),
             },
             AuthChallengeDisposition::CancelAuthenticationChallenge => {
                 let reason = "the delegate cancelled the authentication";
                 self.fail_answered(env, UrlError::new(ErrorCode::Cancelled, ErrorStage::Cancel, reason));
             }
             AuthChallengeDisposition::RejectProtectionSpace => {
-                self.authentication().rejected.push(space);
-                self.next_offer(env);
+                self.authentication(asker).rejected.push(space);
+                self.next_offer(env, asker);
             }
         }
     }
 
     /// There is nothing for what the delegate was asked about. Another way may have a credential in the storage.
-    fn answer_by_default(&mut self, env: &mut Env<'_>) {
-        while let Some((space, digest)) = self.take_offer() {
-            if let Some(credential) = self.stored_credential(&space, digest.as_ref()) {
-                return self.answer_challenge(env, Attempt { space, credential, digest, source: Source::Default });
+    fn answer_by_default(&mut self, env: &mut Env<'_>, asker: Asker) {
+        while let Some((space, digest)) = self.take_offer(asker) {
+            if let Some(credential) = self.stored_credential(&space, digest.as_ref(), asker) {
+                return self.answer_challenge(
+                    env,
+                    asker,
+                    Attempt { space, credential, digest, source: Source::Default },
+                );
             }
         }
         self.stand(env, None);
     }
 
     /// The request goes out once more, with this.
-    fn answer_challenge(&mut self, env: &mut Env<'_>, attempt: Attempt) {
+    fn answer_challenge(&mut self, env: &mut Env<'_>, asker: Asker, attempt: Attempt) {
         if let Some(reason) = unsendable(&attempt.credential, attempt.digest.as_ref()) {
-            return self.stand(env, Some(format!("the server answered 401: {reason}")));
+            return self.stand(env, Some(format!("{}: {reason}", asker.asked())));
         }
-        let authentication = self.authentication();
+        let authentication = self.authentication(asker);
         if authentication.answers >= ANSWERS {
-            return self.stand(env, Some(format!("the server answered 401 to {ANSWERS} credentials")));
+            return self.stand(env, Some(format!("{} to {ANSWERS} credentials", asker.asked())));
         }
         authentication.answers += 1;
         authentication.attempt = Some(attempt);
-        if self.begin_hop(env, None) {
+        // A proxy is asked again for the same request, which has not left yet. What it has said is no answer to that.
+        if let (Asker::Proxy, Some(underway)) = (asker, self.timeline.underway()) {
+            underway.refusal = None;
+        }
+        if asker == Asker::Proxy || self.begin_hop(env, None) {
             self.will_go_on(env, true);
         }
     }

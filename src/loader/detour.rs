@@ -4,11 +4,11 @@
 use std::mem;
 use std::sync::Arc;
 
-use super::challenges::Authentication;
+use super::challenges::{Asker, Authentication};
 use super::end::Cause;
 use super::timeline::Underway;
 use super::upgrade::Step;
-use super::{Env, Linger, Loader, Mark, Next, Stage, Timer};
+use super::{Env, Linger, Loader, Mark, Stage, Timer};
 use crate::foundation::{UrlError, UrlRequest};
 use crate::http::{self, Added};
 
@@ -84,8 +84,11 @@ impl Loader {
             detour.original.get_or_insert_with(|| Arc::clone(&request));
             detour.redirects += 1;
             detour.led_away |= led_away;
-            if let (true, Some(authentication)) = (led_away, &mut detour.authentication) {
-                authentication.forget_attempt();
+            if led_away {
+                if let Some(authentication) = &mut detour.authentication {
+                    authentication.forget_attempt();
+                }
+                self.leave_way();
             }
             self.settings.request = Arc::new(redirected);
         }
@@ -112,7 +115,7 @@ impl Loader {
     pub(super) fn prepare(&mut self, env: &mut Env<'_>) -> Result<(), UrlError> {
         let nonce = env.supply.random.bytes::<16>();
         let cookies = self.settings.cookies_to_send();
-        let authorization = self.authorization(env)?;
+        let authorization = self.authorization(env, Asker::Server)?;
         let led_away = self.was_led_away();
         let added = Added {
             cookies: cookies.as_ref().map(|cookies| cookies.as_str()),
@@ -130,14 +133,17 @@ impl Loader {
         Ok(())
     }
 
-    /// The next request is made, and goes out if the answer to the last is read, or need not be.
+    /// What comes next on the way to the open socket, if it need not wait for anything.
     #[inline]
-    pub(super) fn settle_answer(&mut self, env: &mut Env<'_>) {
-        if let Stage::Answered(_) = self.stage {
-            self.go_on(env);
+    pub(super) fn settle(&mut self, env: &mut Env<'_>) {
+        match self.stage {
+            Stage::Answered(_) => self.go_on(env),
+            Stage::Tunnelling(_) => self.go_beyond(env),
+            _ => {}
         }
     }
 
+    /// The next request is made, and goes out if the answer to the last is read, or need not be.
     #[cold]
     fn go_on(&mut self, env: &mut Env<'_>) {
         let Stage::Answered(answered) = &self.stage else { return };
@@ -153,7 +159,10 @@ impl Loader {
             return self.reconnect(env);
         }
         if answered.body.leaves_connection() {
-            self.go_on_here(env);
+            match answered.asker {
+                Asker::Server => self.go_on_here(env),
+                Asker::Proxy => self.ask_proxy_again(env),
+            }
         } else if !answered.body.may_leave_connection() {
             self.reconnect(env);
         }
@@ -165,6 +174,7 @@ impl Loader {
         let before = self.detour.as_mut().and_then(|detour| detour.hops.last_mut());
         if let (Some(before), Some(underway)) = (before, self.timeline.underway()) {
             underway.is_reused = true;
+            underway.is_proxied = before.underway.is_proxied;
             underway.local_address = before.underway.local_address;
             underway.remote_address = before.underway.remote_address;
             underway.tls_version = before.underway.tls_version;
@@ -174,35 +184,23 @@ impl Loader {
         self.begin_upgrade(env);
     }
 
-    /// On a new connection, from the look-up on.
-    pub(super) fn reconnect(&mut self, env: &mut Env<'_>) {
-        self.timers.cancel(Timer::Rest);
-        match self.settings.common.tls(&self.settings.request.url) {
-            Ok(tls) => self.prepared.get_or_insert_default().tls_config = tls,
-            Err(error) => return self.cannot_go_on(env, error),
-        }
-        self.tls = None;
-        self.raw = None;
-        self.output_is_stale |= self.output_is_out;
-        self.start_clock(Timer::Request, env.now, self.settings.request_timeout());
-        self.resolve(env);
-        if matches!(self.stage, Stage::Resolving | Stage::Connecting(_)) {
-            self.next = Some(Next::Reconnect);
-        }
-    }
-
     /// The connection that was kept from an earlier request was lost before the server said anything to this one: it had
     /// closed it meanwhile (RFC 9112 §9.3.1). Whether the task goes on with a new one.
     pub(super) fn tries_again(&mut self, env: &mut Env<'_>) -> bool {
-        let is_untouched = match &self.stage {
-            Stage::Upgrading(upgrading) => upgrading.is_untouched,
+        let is_reused = match &self.stage {
+            Stage::Upgrading(upgrading) if upgrading.is_untouched => {
+                self.timeline.underway().is_some_and(|underway| underway.is_reused)
+            }
+            Stage::Tunnelling(tunnelling) if tunnelling.is_untouched() => {
+                self.proxied().is_some_and(|proxied| proxied.is_reused)
+            }
             _ => false,
         };
-        let is_reused = self.timeline.underway().is_some_and(|underway| underway.is_reused);
-        if !is_untouched || !is_reused || self.has_pending_end() {
+        if !is_reused || self.has_pending_end() {
             return false;
         }
-        if self.begin_hop(env, None) {
+        // A proxy was asked, and the request has not left yet.
+        if self.proxy().is_some() || self.begin_hop(env, None) {
             self.reconnect(env);
         }
         true
@@ -221,6 +219,7 @@ mod tests {
     use crate::foundation::{
         AuthChallengeDisposition, CredentialPersistence, Random, SessionConfiguration, UrlCredential,
     };
+    use crate::http::Proxies;
     use crate::loader::Epoch;
     use crate::websocket::Supply;
 
@@ -241,15 +240,15 @@ mod tests {
         /// Connected, and asked by a 401 behind which the connection ends.
         fn asked() -> (Self, Arc<Question>) {
             let request = Arc::new(UrlRequest::new(Url::parse("ws://192.0.2.1/").unwrap()));
-            let common = Arc::new(Common::new(&SessionConfiguration::ephemeral()));
+            let common = Arc::new(Common::new(&SessionConfiguration::ephemeral(), Proxies::new(None, |_| None)));
             let epoch = Epoch { instant: Instant::now(), date: SystemTime::now() };
             let mut loader = Loader::new(Settings { request, common, epoch }, 1024);
-            loader.set_has_delegate();
+            loader.set_has_delegate(false);
             let supply = Supply::new(Random::new(|bytes| bytes.fill(7)));
             let mut walk = Self { loader, supply, spare: Spare::default(), events: Vec::new() };
-            walk.step(|loader, env| loader.start(env, Ok(None)));
-            assert!(matches!(walk.loader.next_action(), Some(Action::Connect(_))));
-            walk.step(|loader, env| loader.connected(env, None, None));
+            walk.step(|loader, env| loader.start(env, None));
+            assert!(matches!(walk.loader.next_action(), Some(Action::Connect { attempt: 0, .. })));
+            walk.step(|loader, env| loader.connected(env, 0, None, None));
             let head = "HTTP/1.0 401 Unauthorized\r\nWWW-Authenticate: Basic realm=r\r\nContent-Length: 9\r\n\r\n";
             walk.step(|loader, env| loader.receive(env, &mut head.as_bytes().to_vec()));
             let Some(Event::Question(question)) = walk.events.pop() else { panic!("{:?}", walk.events) };
@@ -272,8 +271,8 @@ mod tests {
             walk.step(|loader, env| loader.receive(env, &mut b"HTTP/1.1 500 No\r\n\r\n".to_vec()));
             assert!(walk.events.is_empty(), "{:?}", walk.events);
             assert!(matches!(walk.loader.next_action(), Some(Action::Disconnect)));
-            assert!(matches!(walk.loader.next_action(), Some(Action::Connect(_))));
-            walk.step(|loader, env| loader.connected(env, None, None));
+            assert!(matches!(walk.loader.next_action(), Some(Action::Connect { attempt: 0, .. })));
+            walk.step(|loader, env| loader.connected(env, 0, None, None));
             assert!(matches!(walk.loader.stage, Stage::Upgrading(_)));
         }
     }

@@ -1,6 +1,7 @@
 //! How a task may end, and what each end tells: the rows of the table of ends (`docs/architecture.md`).
 
 use std::io;
+use std::net::SocketAddr;
 
 use url::Url;
 
@@ -63,7 +64,10 @@ pub fn not_connected() -> UrlError {
 
 /// The end of the stream without a Close frame.
 pub fn connection_lost(stage: ErrorStage) -> UrlError {
-    let reason = "the server ended the connection without a Close frame";
+    let reason = match stage {
+        ErrorStage::Proxy => "it ended the connection",
+        _ => "the server ended the connection without a Close frame",
+    };
     UrlError::new(ErrorCode::NetworkConnectionLost, stage, reason)
 }
 
@@ -80,19 +84,29 @@ pub fn io_error(error: io::Error, stage: ErrorStage) -> UrlError {
 }
 
 /// An address that could not be connected to.
-pub fn connect_error(error: io::Error, address: &str) -> UrlError {
+pub fn connect_error(error: io::Error, address: SocketAddr) -> UrlError {
     let code = match error.kind() {
         io::ErrorKind::TimedOut => ErrorCode::TimedOut,
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => ErrorCode::NotConnectedToInternet,
+        // A machine without IPv6 has no address to connect from; with IPv4 it is a port that is missing.
+        io::ErrorKind::AddrNotAvailable if address.is_ipv6() => ErrorCode::NotConnectedToInternet,
         _ => ErrorCode::CannotConnectToHost,
     };
     UrlError::new(code, ErrorStage::Connect, format!("cannot connect to {address}: {error}")).with_source(error)
 }
 
-/// A host whose addresses could not be found.
+/// A host whose addresses could not be found: there is no such name, or the network has nobody to ask, or the look-up
+/// itself failed.
 pub fn resolve_error(error: io::Error, host: &str) -> UrlError {
-    let reason = format!("cannot find the host {host}: {error}");
-    UrlError::new(ErrorCode::CannotFindHost, ErrorStage::Resolve, reason).with_source(error)
+    let (code, what) = match error.kind() {
+        io::ErrorKind::NotFound => (ErrorCode::CannotFindHost, "find"),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::NetworkDown => {
+            (ErrorCode::NotConnectedToInternet, "look up")
+        }
+        _ => (ErrorCode::DnsLookupFailed, "look up"),
+    };
+    let reason = format!("cannot {what} the host {host}: {error}");
+    UrlError::new(code, ErrorStage::Resolve, reason).with_source(error)
 }
 
 impl Loader {
@@ -144,6 +158,10 @@ impl Loader {
             return;
         }
         let error = self.ending.as_mut().and_then(|ending| ending.broken.take()).unwrap_or(error);
+        let error = self.named(error);
+        if self.goes_another_way(env) || self.waits_for_network(env, &error) {
+            return;
+        }
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, Linger::No);
     }
@@ -157,7 +175,7 @@ impl Loader {
         if open {
             self.close_now(None);
         }
-        let error = UrlError::new(ErrorCode::TimedOut, self.error_stage(), reason);
+        let error = self.named(UrlError::new(ErrorCode::TimedOut, self.error_stage(), reason));
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, if open { Linger::Moment } else { Linger::No });
     }
@@ -245,17 +263,28 @@ mod tests {
             (ErrorKind::TimedOut, -1001),
             (ErrorKind::NetworkUnreachable, -1009),
             (ErrorKind::NetworkDown, -1009),
+            (ErrorKind::AddrNotAvailable, -1009),
         ];
         let broken = broken.map(|(kind, code)| (io_error(kind.into(), ErrorStage::Open), code));
-        let refused = refused.map(|(kind, code)| (connect_error(kind.into(), "[::1]:80"), code));
+        let refused = refused.map(|(kind, code)| (connect_error(kind.into(), "[::1]:80".parse().unwrap()), code));
         for (error, code) in broken.iter().chain(&refused) {
             assert_eq!(error.raw_code(), *code, "{error}");
             assert!(error.source().is_some());
         }
         assert!(refused.iter().all(|(error, _)| error.reason().contains("[::1]:80")));
-        let unknown = resolve_error(ErrorKind::Other.into(), "no.example");
-        assert_eq!((unknown.raw_code(), unknown.stage()), (-1003, ErrorStage::Resolve));
-        assert!(unknown.reason().contains("no.example"));
+        let unresolved = [
+            (ErrorKind::NotFound, -1003),
+            (ErrorKind::NetworkUnreachable, -1009),
+            (ErrorKind::NetworkDown, -1009),
+            (ErrorKind::OutOfMemory, -1006),
+            (ErrorKind::Other, -1006),
+        ];
+        for (kind, code) in unresolved {
+            let error = resolve_error(io::Error::new(kind, "the resolver's words"), "no.example");
+            assert_eq!((error.raw_code(), error.stage()), (code, ErrorStage::Resolve), "{kind}");
+            assert!(error.reason().contains("no.example") && error.reason().contains("the resolver's words"));
+            assert!(error.source().is_some());
+        }
         assert_eq!(connection_lost(ErrorStage::Tls).raw_code(), -1005);
     }
 }

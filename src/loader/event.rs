@@ -4,8 +4,6 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-
 use super::question::Question;
 use super::sends::SentBatch;
 use super::timeline::Collected;
@@ -16,20 +14,29 @@ use crate::foundation::{Bundle, CloseCode, Completion, HttpUrlResponse, Message,
 pub enum Action {
     /// Look up the addresses of a host; the answer is [`Loader::resolved`](super::Loader::resolved).
     Resolve {
+        /// Its number, for the answer.
+        look_up: u32,
         /// A DNS name.
         host: String,
         /// The port of the addresses.
         port: u16,
     },
-    /// Open a TCP connection; the answer is [`Loader::connected`](super::Loader::connected) or
-    /// [`Loader::connect_failed`](super::Loader::connect_failed).
-    Connect(SocketAddr),
-    /// Close the socket, whatever waits in it.
+    /// Open a TCP connection, perhaps beside others; the answer is [`Loader::connected`](super::Loader::connected), and the
+    /// others are given up, or [`Loader::connect_failed`](super::Loader::connect_failed).
+    Connect {
+        /// Its number, for the answer.
+        attempt: u32,
+        /// Where it leads.
+        address: SocketAddr,
+    },
+    /// Close the socket, whatever waits in it, and give up those that are being made.
     Disconnect,
 }
 
 /// What happened to a task, in order. The session turns each into what the delegate and the handlers are told.
 pub enum Event {
+    /// The network is missing, and the task waits for it.
+    WaitingForConnectivity,
     /// A 1xx other than 101.
     Informational(HttpUrlResponse),
     /// The delegate is asked, and the task waits for [`Loader::reply`](super::Loader::reply).
@@ -64,6 +71,7 @@ pub enum Event {
 impl fmt::Debug for Event {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::WaitingForConnectivity => formatter.write_str("WaitingForConnectivity"),
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
             Self::Question(question) => formatter.debug_tuple("Question").field(question).finish(),
             Self::Open { protocol } => formatter.debug_struct("Open").field("protocol", protocol).finish(),
@@ -94,6 +102,3 @@ pub struct End {
     /// What `did_finish_collecting_metrics` tells.
     pub metrics: Option<Box<Collected>>,
 }
-
-/// How the road is secured: made by the session for `wss`, absent for `ws`.
-pub type Tls = Option<Arc<ClientConfig>>;

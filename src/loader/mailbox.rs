@@ -200,6 +200,7 @@ impl Mailbox {
             Event::Pong(handler, result) => self.answer(Callback::Pong(handler, result)),
             Event::Open { protocol } => self.prompt.push_back(Prompt::One(Callback::Open(protocol))),
             Event::Question(question) => self.ask(question, 0),
+            Event::WaitingForConnectivity => self.prompt.push_back(Prompt::One(Callback::WaitingForConnectivity)),
             Event::Informational(response) => self.prompt.push_back(Prompt::One(Callback::Informational(response))),
             Event::End(end) => {
                 self.ended = true;

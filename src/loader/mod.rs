@@ -13,12 +13,15 @@
 //!                       └─────────────┴────────────┴───────── failure, cancel ───────────────────────────┘
 //! ```
 //!
-//! An answer that does not open the socket is decided where its head arrives, in [`upgrade`]: it ends the task, or a redirect or
-//! a challenge leads to the next request ([`detour`]), after a question to the delegate where there is one. What comes later on
-//! the road joins it where the data passes: a proxy stands between `Connecting` and `Securing` in [`connect`]; the server's
-//! certificates are shown at the end of `Securing`.
+//! Before `Securing`, where a [proxy](route) leads on to the server, comes `Tunnelling` ([`tunnel`]), and before that another
+//! `Securing` if the proxy is behind TLS; within `Securing` comes `Presented` where the delegate is asked about certificates
+//! ([`trust`]). Where the network is missing a task may wait before it resolves again ([`route`]).
+//!
+//! An answer that does not open the socket, or the tunnel, is decided where its head arrives, in [`upgrade`]: it ends the task,
+//! or a redirect or a challenge leads to the next request ([`detour`]), after a question to the delegate where there is one.
 
 mod challenges;
+mod common;
 mod connect;
 mod cookies;
 mod deflation;
@@ -30,21 +33,24 @@ mod open;
 mod output;
 mod pings;
 mod question;
+mod race;
+mod route;
 mod sends;
 mod spare;
 mod timeline;
 mod timers;
 mod tls;
+mod trust;
+mod tunnel;
 mod upgrade;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use url::Url;
-
-pub use event::{Action, Event, Tls};
+pub use common::{Common, Settings};
+pub use event::{Action, Event};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
 pub use question::{Question, Reply, Subject};
@@ -52,25 +58,22 @@ pub use sends::SentBatch;
 pub use spare::Spare;
 pub use timeline::Epoch;
 pub use timers::{Timer, Timers};
-pub use tls::client_config;
 
-use crate::foundation::{
-    Completion, ErrorStage, HttpCookieAcceptPolicy, HttpCookieStorage, HttpUrlResponse, Message, Recent,
-    RootCertificates, SessionConfiguration, Shared, TlsProtocolVersion, UrlCredentialStorage, UrlError, UrlRequest,
-    WebSocketOptions,
-};
-use crate::http::{Digest, KnownSpaces, OpeningHead, UsedNonces};
-use crate::websocket::{Contexts, Decoder, Outgoing, Supply, Violation};
-use connect::Connecting;
+use crate::foundation::{Completion, ErrorStage, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::websocket::{Decoder, Outgoing, Supply, Violation};
 use deflation::Deflation;
 use detour::Detour;
 use end::{Cause, cancelled};
 use open::{Closing, Waiting};
 use output::Raw;
 use pings::Pings;
+use race::Race;
+use route::Way;
 use sends::Sends;
 use timeline::{Mark, Timeline};
 use tls::TlsStream;
+use trust::Presented;
+use tunnel::Tunnelling;
 use upgrade::{Answered, Step, Upgrading};
 
 /// How long the server has to close TCP after the end, and what a broken connection still holds to be read.
@@ -82,102 +85,6 @@ const TICK: Duration = Duration::from_millis(1);
 /// How many bytes of frames are given out, or sealed by TLS, at a time.
 const OUTPUT_BUDGET: usize = 1024 * 1024;
 const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
-
-/// What a task is made from.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// What the caller asked for; later, what a redirect made of it.
-    pub request: Arc<UrlRequest>,
-    /// What it has in common with the other tasks of its session.
-    pub common: Arc<Common>,
-    /// When the task was made.
-    pub epoch: Epoch,
-}
-
-/// What the tasks of a session have in common.
-pub struct Common {
-    additional_headers: HashMap<String, String>,
-    request_timeout: Duration,
-    resource_timeout: Duration,
-    options: WebSocketOptions,
-    cookie_storage: Option<HttpCookieStorage>,
-    cookie_policy: HttpCookieAcceptPolicy,
-    /// Requests carry cookies of the storage.
-    sends_cookies: bool,
-    /// Many tasks send the same.
-    cookies: Recent<String>,
-    /// Servers answer all of a program's handshakes alike.
-    heads: Recent<OpeningHead>,
-    contexts: Arc<Contexts>,
-    credential_storage: Option<UrlCredentialStorage>,
-    /// Where credentials of the storage were good, and what Digest needs to use them again.
-    known: Shared<KnownSpaces<Option<Digest>>>,
-    used_nonces: Shared<UsedNonces>,
-    root_certificates: RootCertificates,
-    tls_versions: [TlsProtocolVersion; 2],
-    /// How `wss` is secured; made for the first task that needs it.
-    tls: Shared<Option<Result<Tls, UrlError>>>,
-}
-
-impl Common {
-    /// Of a session with this configuration.
-    pub fn new(configuration: &SessionConfiguration) -> Self {
-        Self {
-            additional_headers: configuration.http_additional_headers.clone(),
-            request_timeout: configuration.timeout_interval_for_request,
-            resource_timeout: configuration.timeout_interval_for_resource,
-            options: configuration.web_socket.clone(),
-            cookie_storage: configuration.http_cookie_storage.clone(),
-            cookie_policy: configuration.http_cookie_accept_policy,
-            sends_cookies: configuration.http_should_set_cookies,
-            cookies: Recent::default(),
-            heads: Recent::default(),
-            contexts: Arc::default(),
-            credential_storage: configuration.url_credential_storage.clone(),
-            known: Shared::default(),
-            used_nonces: Shared::default(),
-            root_certificates: configuration.root_certificates.clone(),
-            tls_versions: [
-                configuration.tls_minimum_supported_protocol_version,
-                configuration.tls_maximum_supported_protocol_version,
-            ],
-            tls: Shared::default(),
-        }
-    }
-
-    /// How a connection to this address is secured; an error is the task's, not the session's.
-    pub fn tls(&self, url: &Url) -> Result<Tls, UrlError> {
-        if !matches!(url.scheme(), "wss" | "https") {
-            return Ok(None);
-        }
-        let [minimum, maximum] = self.tls_versions;
-        let mut tls = self.tls.lock();
-        tls.get_or_insert_with(|| client_config(&self.root_certificates, minimum, maximum).map(Some)).clone()
-    }
-
-    /// Later tasks make new TLS sessions.
-    pub fn forget_tls(&self) {
-        *self.tls.lock() = None;
-    }
-
-    /// Later tasks send no credentials unasked.
-    pub fn forget_credentials(&self) {
-        self.known.lock().clear();
-    }
-}
-
-impl fmt::Debug for Common {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Common").field("options", &self.options).finish_non_exhaustive()
-    }
-}
-
-impl Settings {
-    /// `timeout_interval_for_request`, or the request's own.
-    fn request_timeout(&self) -> Duration {
-        self.request.timeout_interval.unwrap_or(self.common.request_timeout)
-    }
-}
 
 /// What each step needs from outside.
 #[derive(Debug)]
@@ -195,8 +102,14 @@ pub struct Env<'a> {
 enum Stage {
     Created,
     Resolving,
-    Connecting(Box<Connecting>),
+    /// The network is missing.
+    Waiting,
+    Connecting(Box<Race>),
+    /// A proxy is asked to lead on to the server.
+    Tunnelling(Box<Tunnelling>),
     Securing,
+    /// Whoever is at the other end of TLS has shown what he has, and the delegate is asked.
+    Presented(Box<Presented>),
     Upgrading(Box<Upgrading>),
     Answered(Box<Answered>),
     Open(Decoder),
@@ -236,8 +149,10 @@ pub struct Loader {
     output_is_out: bool,
     /// It was for a connection that was left since.
     output_is_stale: bool,
-    /// Somebody may be asked what is to be done.
+    /// Somebody may be asked what is to be done…
     has_delegate: bool,
+    /// …and about certificates.
+    asks_trust: bool,
     sends: Sends,
     pings: Pings,
     maximum_message_size: usize,
@@ -256,9 +171,9 @@ pub struct Loader {
 /// What a task needs until its socket is open.
 #[derive(Default)]
 struct Prepared {
-    tls_config: Tls,
     /// Messages and pings that were asked for.
     waiting: VecDeque<Waiting>,
+    way: Way,
 }
 
 /// What leads to the end, and the end.
@@ -307,6 +222,7 @@ impl Loader {
             output_is_out: false,
             output_is_stale: false,
             has_delegate: false,
+            asks_trust: false,
             sends: Sends::default(),
             pings: Pings::default(),
             maximum_message_size,
@@ -326,8 +242,9 @@ impl Loader {
     /// `resume()` of a suspended task: its clocks and its bytes move again. (The first one is [`start`](Self::start).)
     pub fn resume(&mut self, now: Instant) {
         if std::mem::take(&mut self.suspended) {
-            self.timers.go_on(Timer::Request, now);
-            self.timers.go_on(Timer::Rest, now);
+            for timer in [Timer::Request, Timer::Rest, Timer::Attempt, Timer::Connectivity] {
+                self.timers.go_on(timer, now);
+            }
             self.set_pong_clock(now);
         }
     }
@@ -336,8 +253,9 @@ impl Loader {
     pub fn suspend(&mut self, now: Instant) {
         if !self.is_ended() && self.closing().is_none() {
             self.suspended = true;
-            self.timers.stop(Timer::Request, now);
-            self.timers.stop(Timer::Rest, now);
+            for timer in [Timer::Request, Timer::Rest, Timer::Attempt, Timer::Connectivity] {
+                self.timers.stop(timer, now);
+            }
             self.set_pong_clock(now);
         }
     }
@@ -430,10 +348,7 @@ impl Loader {
         }
         match self.next.take()? {
             Next::Resolve => self.look_up(),
-            Next::Connect => match &self.stage {
-                Stage::Connecting(connecting) => Some(Action::Connect(connecting.address())),
-                _ => None,
-            },
+            Next::Connect => self.next_attempt(),
             Next::Reconnect => {
                 self.next = match self.stage {
                     Stage::Resolving => Some(Next::Resolve),
@@ -455,11 +370,17 @@ impl Loader {
     pub fn wants_read(&self) -> bool {
         match &self.stage {
             Stage::Securing | Stage::Upgrading(_) => !self.suspended,
+            Stage::Tunnelling(tunnelling) => !self.suspended && tunnelling.wants_read(),
             Stage::Answered(answered) => !self.suspended && answered.wants_read(),
             Stage::Open(_) if self.fault().is_some() || self.has_pending_end() => false,
             Stage::Open(_) => !self.suspended && (self.reading || self.closing().is_some()),
             Stage::Lingering { .. } => true,
-            Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => false,
+            Stage::Created
+            | Stage::Resolving
+            | Stage::Waiting
+            | Stage::Connecting(_)
+            | Stage::Presented(_)
+            | Stage::Closed => false,
         }
     }
 
@@ -530,10 +451,16 @@ impl Loader {
                 if self.tls.is_some() {
                     // For the next records; an idle connection keeps no buffer.
                     *raw = Raw::default();
-                    self.raw = Some(raw);
+                    self.raw.get_or_insert(raw);
                 }
             }
-            Output::Raw(raw) => self.raw = Some(raw),
+            Output::Raw(mut raw) => {
+                // What has come to be said meanwhile follows it.
+                if let Some(next) = self.raw.take() {
+                    raw.bytes.extend_from_slice(next.rest());
+                }
+                self.raw = Some(raw);
+            }
             Output::Frames(frames) => self.outgoing.give_back(frames, env.supply),
         }
         match self.tls.as_ref().map(|tls| tls.sealed) {
@@ -545,8 +472,12 @@ impl Loader {
             self.end_now(env, cause, linger);
         }
         match self.stage {
-            Stage::Lingering { until_written: true } if !self.has_output() => self.disconnect(),
-            _ => self.settle_answer(env),
+            Stage::Lingering { until_written: true } => {
+                if self.has_said_all() {
+                    self.disconnect();
+                }
+            }
+            _ => self.settle(env),
         }
     }
 
@@ -574,10 +505,14 @@ impl Loader {
                         format!("the task did not end within {limit:?} (timeout_interval_for_resource)"),
                     );
                 }
+                // It was a proxy that has said nothing.
+                Timer::Request if self.goes_another_way(env) => {}
                 Timer::Request => {
                     let limit = self.settings.request_timeout();
                     self.time_out(env, format!("nothing was heard for {limit:?} (timeout_interval_for_request)"));
                 }
+                Timer::Attempt => self.attempt(env),
+                Timer::Connectivity => self.look_for_network(env),
                 Timer::Close => self.close_timed_out(env),
                 Timer::Rest => self.rest_timed_out(env),
                 Timer::Linger => self.disconnect(),
@@ -600,13 +535,13 @@ impl Loader {
             Stage::Lingering { until_written } => {
                 // The server may still read: the last bytes go out.
                 *until_written = true;
-                if self.broken().is_some() || !self.has_output() {
+                if self.broken().is_some() || self.has_said_all() {
                     self.disconnect();
                 }
             }
             // It was the connection that the task has left, and a delegate's reply was quicker.
-            Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => {}
-            Stage::Securing | Stage::Upgrading(_) | Stage::Open(_) => {
+            Stage::Created | Stage::Resolving | Stage::Waiting | Stage::Connecting(_) | Stage::Closed => {}
+            Stage::Tunnelling(_) | Stage::Securing | Stage::Presented(_) | Stage::Upgrading(_) | Stage::Open(_) => {
                 let error = end::connection_lost(self.error_stage());
                 self.lose(env, error);
             }
@@ -617,7 +552,7 @@ impl Loader {
     pub fn read_failed(&mut self, env: &mut Env<'_>, error: std::io::Error) {
         match &self.stage {
             Stage::Lingering { .. } => self.disconnect(),
-            Stage::Securing | Stage::Upgrading(_) | Stage::Open(_) => {
+            Stage::Tunnelling(_) | Stage::Securing | Stage::Presented(_) | Stage::Upgrading(_) | Stage::Open(_) => {
                 let error = end::io_error(error, self.error_stage());
                 self.lose(env, error);
             }
@@ -634,7 +569,7 @@ impl Loader {
         } else {
             self.receive_sealed(env, input);
         }
-        self.settle_answer(env);
+        self.settle(env);
     }
 
     /// Decrypted bytes, or those of a `ws` task.
@@ -642,6 +577,7 @@ impl Loader {
         while !input.is_empty() {
             match &mut self.stage {
                 Stage::Upgrading(_) => self.read_head(env, &mut input),
+                Stage::Tunnelling(_) => self.read_proxy(env, &mut input),
                 Stage::Answered(answered) => {
                     let complete = answered.body.read(input);
                     input = &[];
@@ -660,13 +596,15 @@ impl Loader {
     /// The part of the way that an error names.
     fn error_stage(&self) -> ErrorStage {
         match self.stage {
+            Stage::Lingering { .. } | Stage::Closed => ErrorStage::Close,
+            _ if self.proxy().is_some() => ErrorStage::Proxy,
             Stage::Created => ErrorStage::Request,
-            Stage::Resolving => ErrorStage::Resolve,
+            Stage::Waiting | Stage::Resolving => ErrorStage::Resolve,
             Stage::Connecting(_) => ErrorStage::Connect,
-            Stage::Securing => ErrorStage::Tls,
+            Stage::Tunnelling(_) => ErrorStage::Proxy,
+            Stage::Securing | Stage::Presented(_) => ErrorStage::Tls,
             Stage::Upgrading(_) | Stage::Answered(_) => ErrorStage::Upgrade,
             Stage::Open(_) => ErrorStage::Open,
-            Stage::Lingering { .. } | Stage::Closed => ErrorStage::Close,
         }
     }
 
@@ -685,7 +623,7 @@ impl Loader {
 
     /// Nothing more can be sent. A request that could not be written whole may have been answered all the same.
     fn is_broken_off(&self) -> bool {
-        self.broken().is_some() && !matches!(self.stage, Stage::Upgrading(_))
+        self.broken().is_some() && !matches!(self.stage, Stage::Upgrading(_)) && self.proxy().is_none()
     }
 
     fn fault(&self) -> Option<&Violation> {
@@ -716,9 +654,17 @@ impl Loader {
         !self.raw_is_empty() || !self.outgoing.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
+    /// Whether the last bytes of an ended task have left, the end of TLS included.
+    fn has_said_all(&mut self) -> bool {
+        if let (Some(tls), true) = (&mut self.tls, self.outgoing.is_empty()) {
+            tls.close();
+        }
+        !self.has_output()
+    }
+
     /// The clock of the request restarts with every byte; it is off once the socket is open.
     fn restart_request_clock(&mut self, now: Instant) {
-        if let Stage::Securing | Stage::Upgrading(_) = self.stage {
+        if let Stage::Tunnelling(_) | Stage::Securing | Stage::Upgrading(_) = self.stage {
             self.start_clock(Timer::Request, now, self.settings.request_timeout());
         }
     }
@@ -745,7 +691,10 @@ impl fmt::Debug for Loader {
         let stage = match self.stage {
             Stage::Created => "Created",
             Stage::Resolving => "Resolving",
+            Stage::Waiting => "Waiting",
             Stage::Connecting(_) => "Connecting",
+            Stage::Tunnelling(_) => "Tunnelling",
+            Stage::Presented(_) => "Presented",
             Stage::Securing => "Securing",
             Stage::Upgrading(_) => "Upgrading",
             Stage::Answered(_) => "Answered",

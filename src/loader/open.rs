@@ -276,14 +276,14 @@ impl Loader {
         match &self.stage {
             Stage::Lingering { .. } => return self.disconnect(),
             // A connection that was left.
-            Stage::Created | Stage::Resolving | Stage::Connecting(_) | Stage::Closed => return,
+            Stage::Created | Stage::Resolving | Stage::Waiting | Stage::Connecting(_) | Stage::Closed => return,
             _ if self.broken().is_some() => return,
             // It said what it had to say, perhaps before it had read all of the request.
             Stage::Answered(_) => {
                 self.answer_is_lost();
                 // It would be tried again and again.
                 self.raw = None;
-                return self.settle_answer(env);
+                return self.settle(env);
             }
             _ => {}
         }

@@ -21,6 +21,11 @@ pub struct Raw {
 }
 
 impl Raw {
+    /// What is left to write.
+    pub fn rest(&self) -> &[u8] {
+        self.bytes.get(self.written..).unwrap_or_default()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.written >= self.bytes.len()
     }
@@ -45,7 +50,7 @@ impl Output {
     #[inline]
     pub fn single(&self) -> Option<&[u8]> {
         match self {
-            Self::Raw(raw) => Some(raw.bytes.get(raw.written..).unwrap_or_default()),
+            Self::Raw(raw) => Some(raw.rest()),
             Self::Frames(frames) => frames.single(),
         }
     }

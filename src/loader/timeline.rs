@@ -155,6 +155,8 @@ pub struct Underway {
     pub led_away: bool,
     /// It went out on the connection of the request before it.
     pub is_reused: bool,
+    /// The connection is to a proxy.
+    pub is_proxied: bool,
     /// The bytes of the heads that came, informational ones too.
     pub response_bytes: usize,
     /// The fields of the head that opened the socket…
@@ -236,6 +238,17 @@ impl Timeline {
         }
     }
 
+    /// The way to a connection begins, perhaps again: through a proxy or not.
+    pub fn set_out(&mut self, is_proxied: bool) {
+        let Some(underway) = self.underway() else { return };
+        for mark in underway.marks.iter_mut().take(Mark::ConnectEnd as usize + 1).skip(Mark::LookupStart as usize) {
+            *mark = None;
+        }
+        underway.is_proxied = is_proxied;
+        (underway.local_address, underway.remote_address) = (None, None);
+        (underway.tls_version, underway.cipher_suite) = (None, None);
+    }
+
     /// The socket is open: what is noted is packed, where it fits.
     pub fn opened(&mut self, head: Arc<OpeningHead>, epoch: Epoch) {
         let Self::Underway(underway) = self else { return };
@@ -295,7 +308,7 @@ fn opening(head: &OpeningHead, nonce: [u8; 16], settings: &Settings) -> HttpUrlR
 impl Underway {
     /// `None` where it does not fit, or has more to tell than nearly all have.
     fn packed(&self, head: &Arc<OpeningHead>, epoch: Epoch) -> Option<Opened> {
-        if self.led_away || self.is_reused {
+        if self.led_away || self.is_reused || self.is_proxied {
             return None;
         }
         let start = self.marks[Mark::FetchStart as usize]?;
@@ -367,6 +380,7 @@ impl Underway {
         transaction.response_end_date = date(Mark::ResponseEnd);
         transaction.network_protocol_name = date(Mark::ResponseStart).map(|_| "http/1.1".to_owned());
         transaction.is_reused_connection = self.is_reused;
+        transaction.is_proxy_connection = self.is_proxied;
         let authorization = self.authorization.map_or(0, |length| "Authorization: \r\n".len() + length);
         transaction.count_of_request_header_bytes_sent = match self.request_bytes {
             0 => upgrade.map_or(0, |upgrade| (upgrade.head.len() + authorization) as i64),
@@ -413,6 +427,7 @@ impl Opened {
             authorization: (self.authorization > 0).then_some(self.authorization.into()),
             led_away: false,
             is_reused: false,
+            is_proxied: false,
             response_bytes: self.response_bytes.into(),
             opening: Some(Arc::clone(&self.head)),
             refusal: None,
@@ -430,7 +445,7 @@ pub mod tests {
 
     use super::*;
     use crate::foundation::{Random, SessionConfiguration, UrlRequest};
-    use crate::http::HeadParser;
+    use crate::http::{HeadParser, Proxies};
     use crate::loader::Common;
 
     const NONCE: [u8; 16] = [7; 16];
@@ -441,7 +456,8 @@ pub mod tests {
         configuration.http_additional_headers.insert("X-Common".to_owned(), "yes".to_owned());
         let request = UrlRequest::new(Url::parse("ws://192.0.2.1/chat").unwrap());
         let epoch = Epoch { instant: Instant::now(), date: SystemTime::UNIX_EPOCH };
-        Settings { request: Arc::new(request), common: Arc::new(Common::new(&configuration)), epoch }
+        let common = Arc::new(Common::new(&configuration, Proxies::new(Some(&[]), |_| None)));
+        Settings { request: Arc::new(request), common, epoch }
     }
 
     /// Of a task that did nothing.

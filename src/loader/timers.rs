@@ -61,9 +61,13 @@ pub enum Timer {
     Ping,
     /// `pong_timeout`.
     Pong,
+    /// The next address of a host has its turn.
+    Attempt,
+    /// The network was missing; perhaps there is one by now.
+    Connectivity,
 }
 
-const TIMERS: usize = 8;
+const TIMERS: usize = 10;
 
 /// The deadlines of one task.
 #[derive(Debug, Default)]
@@ -142,8 +146,9 @@ impl Timers {
 
     /// Takes the deadlines that have passed.
     pub fn take_expired(&mut self, now: Instant) -> impl Iterator<Item = Timer> + use<> {
-        use Timer::{Close, Linger, Ping, Pong, Request, Resource, Rest, Unread};
-        let expired = [Resource, Request, Close, Rest, Linger, Unread, Pong, Ping].map(|timer| {
+        use Timer::{Attempt, Close, Connectivity, Linger, Ping, Pong, Request, Resource, Rest, Unread};
+        let all = [Resource, Request, Attempt, Connectivity, Close, Rest, Linger, Unread, Pong, Ping];
+        let expired = all.map(|timer| {
             let deadline = self.clock(timer).deadline()?;
             (deadline <= now).then(|| {
                 self.cancel(timer);

@@ -7,90 +7,64 @@
 //! rustls' unbuffered interface is used, so that a connection that is idle owns no buffer, and a record is copied once on
 //! its way in: into the memory that rustls hands on. What is kept between two reads is [`Kept`].
 
-mod explain;
+mod context;
+mod encode;
 mod kept;
 mod sessions;
+mod tape;
+mod through;
+mod verdict;
+mod verifier;
 
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::client::{ClientConnectionData, Resumption, UnbufferedClientConnection};
-use rustls::crypto::CryptoProvider;
+use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
 use rustls::pki_types::ServerName;
-use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError, UnbufferedStatus, WriteTraffic,
+use rustls::unbuffered::{ConnectionState, UnbufferedStatus};
+use rustls::{ClientConfig, ContentType, ProtocolVersion};
+
+use crate::foundation::{
+    Asked, ClientIdentity, ErrorCode, TlsProtocolVersion, UrlError, explained, explained_after, failure,
 };
-use rustls::{CipherSuite, ClientConfig, ProtocolVersion};
-
-use crate::foundation::{ErrorCode, ErrorStage, RootCertificates, TlsProtocolVersion, UrlError};
-use explain::{explained, failure};
+pub use context::TlsContext;
+use encode::{RECORD_OVERHEAD, append, encode};
 use kept::Kept;
-use sessions::Sessions;
-
-#[cfg(not(any(feature = "ring", feature = "aws-lc-rs")))]
-compile_error!("one of the features `ring` and `aws-lc-rs` has to be on: TLS needs its cryptography");
-
-/// What the connections of one configuration have in common. It keeps the session tickets of TLS too, so that it is to be
-/// made once for a configuration, and not to be shared by two that trust different roots.
-///
-/// # Errors
-///
-/// [`ErrorStage::Request`] where the lowest version is above the highest.
-pub fn client_config(
-    roots: &RootCertificates,
-    minimum: TlsProtocolVersion,
-    maximum: TlsProtocolVersion,
-) -> Result<Arc<ClientConfig>, UrlError> {
-    if minimum > maximum {
-        let reason = format!("the lowest version of TLS ({minimum:?}) is above the highest ({maximum:?})");
-        return Err(UrlError::new(ErrorCode::SecureConnectionFailed, ErrorStage::Request, reason));
-    }
-    let versions: Vec<_> =
-        [(TlsProtocolVersion::TlsV13, &rustls::version::TLS13), (TlsProtocolVersion::TlsV12, &rustls::version::TLS12)]
-            .into_iter()
-            .filter(|(version, _)| (minimum..=maximum).contains(version))
-            .map(|(_, supported)| supported)
-            .collect();
-    let mut config = ClientConfig::builder_with_provider(Arc::new(provider()))
-        .with_protocol_versions(&versions)
-        .map_err(explained)?
-        .with_root_certificates(Arc::clone(roots.store()))
-        .with_no_client_auth();
-    config.resumption = Resumption::store(Arc::new(Sessions::new()));
-    // RFC 7301: without it, a server may choose HTTP/2, where an upgrade cannot be asked for.
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
-}
-
-/// Named outright: the default of the process is another library's to choose, or nobody's. Its suites, but
-/// TLS_AES_128_GCM_SHA256 is asked for first, as on Apple's: its handshake is much cheaper than that with SHA-384.
-fn provider() -> CryptoProvider {
-    #[cfg(feature = "aws-lc-rs")]
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    #[cfg(all(feature = "ring", not(feature = "aws-lc-rs")))]
-    let mut provider = rustls::crypto::ring::default_provider();
-    provider.cipher_suites.sort_by_key(|suite| suite.suite() != CipherSuite::TLS13_AES_128_GCM_SHA256);
-    provider
-}
-
-/// Pieces of plaintext that are shorter wait for the next one, to share its record; longer ones are not copied for that.
-const GATHERED: usize = 4 * 1024;
-
-/// What fits into a record: RFC 8446 §5.1.
-const RECORD: usize = 16 * 1024;
-
-/// More than any suite of TLS 1.2 or 1.3 adds to a record: header, nonce, type and tag.
-const RECORD_OVERHEAD: usize = 64;
+use through::Through;
+use verdict::Handshake;
 
 /// The client's end of one TLS connection.
 pub struct TlsStream {
     connection: UnbufferedClientConnection,
     state: State,
+    /// Until the handshake is done.
+    handshake: Option<Box<Handshake>>,
+    /// What became of the client's certificate: a server of TLS 1.3 says so after the handshake.
+    asked: Asked,
+    /// The connection to a proxy that this one travels inside.
+    through: Option<Box<Through>>,
     kept: Kept,
     /// Records for the socket, in the order in which they were encrypted.
     outgoing: Vec<u8>,
     /// For the road: the position of the last frames that were encrypted.
     pub sealed: u64,
+}
+
+/// Whom a connection is to, and how.
+#[derive(Debug)]
+pub struct Server<'a> {
+    /// The session's.
+    pub context: &'a Arc<TlsContext>,
+    /// A name or an address (IPv6 with or without brackets).
+    pub host: &'a str,
+    /// Sessions of one port are not resumed at another.
+    pub port: u16,
+    /// Somebody is asked whether the server is to be trusted ([`Received::Presented`]); else the roots decide.
+    pub asks: bool,
+    /// What a server is given that wants a certificate of the client.
+    pub identity: Option<ClientIdentity>,
+    /// An established connection to a proxy, for this one to travel inside.
+    pub through: Option<Box<TlsStream>>,
 }
 
 enum State {
@@ -106,9 +80,12 @@ enum State {
 /// How far a connection is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Received {
-    /// All is taken.
+    /// All is taken; before an answer to `Presented`, nothing is.
     All,
-    /// The handshake is done: the server's certificate is good and plaintext may be sent. This is told once, before any
+    /// The server's certificates are known, and that it has the key of the first. This is told once, and only where somebody is
+    /// asked. All is taken, and nothing more is received or goes out until [`TlsStream::go_on`] or [`TlsStream::refuse`].
+    Presented,
+    /// The handshake is done: the server is trusted and plaintext may be sent. This is told once, before any
     /// plaintext is. What was not taken is to be given again, even where nothing is left.
     Secured,
     /// The server's close_notify came. An end of the stream without it may be an attacker's cut.
@@ -121,21 +98,47 @@ enum Stop {
     Blocked,
     /// There is plaintext, and nobody knows yet that the handshake is done.
     Unannounced,
+    /// Somebody is to be asked first.
+    Presented,
     Closed,
 }
 
 impl TlsStream {
-    /// A connection to `host`, a name or an address (IPv6 with or without brackets). Its first bytes wait in
-    /// [`output`](Self::output). The server is told the host where it is a name (RFC 6066 §3).
-    pub fn new(config: Arc<ClientConfig>, host: &str) -> Result<Self, UrlError> {
+    /// A connection to the server. Its first bytes wait in [`output`](Self::output). The server is told the host where it is
+    /// a name (RFC 6066 §3).
+    ///
+    /// # Errors
+    ///
+    /// No certificate can be for the host, or there are no random bytes.
+    pub fn new(server: Server<'_>) -> Result<Self, UrlError> {
+        let host = server.host;
         let host = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(host);
         let name = ServerName::try_from(host).map_err(|error| {
             failure(ErrorCode::SecureConnectionFailed, format!("no certificate can be for the host `{host}`"))
                 .with_source(error)
         })?;
-        let connection = UnbufferedClientConnection::new(config, name.to_owned()).map_err(explained)?;
-        let mut stream =
-            Self { connection, state: State::Handshaking, kept: Kept::default(), outgoing: Vec::new(), sealed: 0 };
+        let config = server.context.config(server.port, server.asks, server.identity.as_ref());
+        let handshake = match server.asks {
+            true => Handshake::asking(&server, name.to_owned()),
+            false => Handshake::default(),
+        };
+        let mut stream = Self::begun(config, name.to_owned(), handshake)?;
+        stream.through = server.through.map(Through::new);
+        Ok(stream)
+    }
+
+    fn begun(config: Arc<ClientConfig>, name: ServerName<'static>, mut handshake: Handshake) -> Result<Self, UrlError> {
+        let connection = handshake.tape.under(|| UnbufferedClientConnection::new(config, name)).map_err(explained)?;
+        let mut stream = Self {
+            connection,
+            state: State::Handshaking,
+            handshake: Some(Box::new(handshake)),
+            asked: Asked::No,
+            through: None,
+            kept: Kept::default(),
+            outgoing: Vec::new(),
+            sealed: 0,
+        };
         stream.advance(&mut [], &mut |_| ())?;
         Ok(stream)
     }
@@ -151,19 +154,39 @@ impl TlsStream {
         ciphertext: &mut &mut [u8],
         plaintext: &mut dyn FnMut(&[u8]),
     ) -> Result<Received, UrlError> {
+        match self.through {
+            None => self.received_here(ciphertext, plaintext),
+            Some(_) => self.received_through(ciphertext, plaintext),
+        }
+    }
+
+    /// [`received`](Self::received) for what is this connection's own.
+    fn received_here(
+        &mut self,
+        ciphertext: &mut &mut [u8],
+        plaintext: &mut dyn FnMut(&[u8]),
+    ) -> Result<Received, UrlError> {
         match &self.state {
             State::Handshaking | State::Running => {}
             State::Closed => return Ok(Received::Closed),
             State::Closing => return Ok(Received::All),
             State::Failed(error) => return Err(error.clone()),
         }
-        let stop = match self.decrypt(ciphertext, plaintext) {
-            Ok(stop) => stop,
-            Err(error) => return Err(self.fail(error)),
+        let stop = match self.handshake.as_mut().map(|handshake| handshake.before(ciphertext)) {
+            Some(verdict::Before::Waits) => return Ok(Received::All),
+            Some(verdict::Before::Done(stop)) => Ok(stop),
+            Some(verdict::Before::Goes) | None => self.decrypt(ciphertext, plaintext),
         };
-        // The end of the handshake is the place to ask a delegate about the server's certificates: rustls knows the chain
-        // (`peer_certificates`), and no byte of HTTP leaves before the caller has seen `Secured`.
+        let stop = stop.map_err(|error| self.fail(error))?;
         let is_secured = matches!(self.state, State::Handshaking) && !self.connection.is_handshaking();
+        match stop {
+            Stop::Presented => {
+                self.pause();
+                return Ok(Received::Presented);
+            }
+            _ if is_secured => self.end_handshake()?,
+            _ => {}
+        }
         if let Stop::Closed = stop {
             self.state = State::Closed;
             self.kept.clear();
@@ -173,7 +196,7 @@ impl TlsStream {
         Ok(match stop {
             _ if is_secured => Received::Secured,
             Stop::Closed => Received::Closed,
-            Stop::Blocked | Stop::Unannounced => Received::All,
+            Stop::Blocked | Stop::Unannounced | Stop::Presented => Received::All,
         })
     }
 
@@ -190,6 +213,7 @@ impl TlsStream {
                 match stop {
                     Stop::Blocked => self.kept.keep(rest)?,
                     Stop::Unannounced => *ciphertext = rest,
+                    Stop::Presented => self.kept.pause(rest.to_vec()),
                     Stop::Closed => {}
                 }
                 return Ok(stop);
@@ -199,6 +223,15 @@ impl TlsStream {
             }
             let mut records = self.kept.take();
             let (done, stop) = self.advance(&mut records, plaintext)?;
+            if let Stop::Presented | Stop::Unannounced = stop {
+                self.kept.done(done);
+                records.drain(..done);
+                if let Stop::Presented = stop {
+                    records.extend_from_slice(&*std::mem::take(ciphertext));
+                }
+                self.kept.pause(records);
+                return Ok(stop);
+            }
             self.kept.put_back(records, done)?;
             if ciphertext.is_empty() || !matches!(stop, Stop::Blocked) {
                 return Ok(stop);
@@ -212,26 +245,43 @@ impl TlsStream {
         // Each turn uses up a record, a message to send, or one of the states that come once.
         loop {
             let records = records.get_mut(done..).unwrap_or_default();
-            let UnbufferedStatus { discard, state } = self.connection.process_tls_records(records);
+            let connection = &mut self.connection;
+            let UnbufferedStatus { discard, state } = match &mut self.handshake {
+                Some(handshake) => handshake.tape.under(|| connection.process_tls_records(records)),
+                None => connection.process_tls_records(records),
+            };
             done += discard;
-            match state.map_err(explained)? {
-                ConnectionState::ReadTraffic(_) if matches!(self.state, State::Handshaking) => {
-                    return Ok((done, Stop::Unannounced));
-                }
+            let state = match state {
+                Ok(state) => state,
+                Err(error) => return Err(explained_after(error, self.asked())),
+            };
+            let stop = match state {
+                ConnectionState::ReadTraffic(_) if matches!(self.state, State::Handshaking) => Some(Stop::Unannounced),
                 ConnectionState::ReadTraffic(mut traffic) => {
                     while let Some(record) = traffic.next_record() {
                         let record = record.map_err(explained)?;
                         done += record.discard;
                         plaintext(record.payload);
                     }
+                    None
                 }
-                ConnectionState::EncodeTlsData(message) => encode(message, &mut self.outgoing),
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => {
-                    return Ok((done, Stop::Blocked));
+                ConnectionState::EncodeTlsData(message) => {
+                    encode(message, &mut self.outgoing);
+                    None
                 }
-                ConnectionState::PeerClosed | ConnectionState::Closed => return Ok((done, Stop::Closed)),
+                ConnectionState::TransmitTlsData(transmit) => {
+                    transmit.done();
+                    None
+                }
+                ConnectionState::BlockedHandshake | ConnectionState::WriteTraffic(_) => Some(Stop::Blocked),
+                ConnectionState::PeerClosed | ConnectionState::Closed => Some(Stop::Closed),
                 other => return Err(unexpected(&other)),
+            };
+            if self.is_presented() {
+                return Ok((done, Stop::Presented));
+            }
+            if let Some(stop) = stop {
+                return Ok((done, stop));
             }
         }
     }
@@ -239,10 +289,18 @@ impl TlsStream {
     /// Nothing is received or sent any more, but for the alert that tells the server why.
     fn fail(&mut self, error: UrlError) -> UrlError {
         self.kept.clear();
+        let is_judged = self.handshake.take().is_none_or(|handshake| handshake.is_judged());
         // rustls gives out what waits to be sent before it looks at a byte.
         while self.connection.wants_write() {
             match self.connection.process_tls_records(&mut []).state {
-                Ok(ConnectionState::EncodeTlsData(message)) => encode(message, &mut self.outgoing),
+                Ok(ConnectionState::EncodeTlsData(message)) => {
+                    let start = self.outgoing.len();
+                    encode(message, &mut self.outgoing);
+                    // Who is not trusted yet gets nothing but an alert; in TLS 1.2, rustls may have said who we are.
+                    if !is_judged && self.outgoing.get(start) == Some(&u8::from(ContentType::Handshake)) {
+                        self.outgoing.truncate(start);
+                    }
+                }
                 Ok(ConnectionState::ReadTraffic(mut traffic)) => while traffic.next_record().is_some() {},
                 _ => break,
             }
@@ -251,61 +309,14 @@ impl TlsStream {
         error
     }
 
-    /// Encrypts `plaintext`, some `length` bytes, for [`output`](Self::output). To be called after the handshake. After
-    /// [`close`](Self::close) and after a failure nothing is sent.
-    ///
-    /// # Errors
-    ///
-    /// The connection failed, because its keys are used up: RFC 5246 has no way to change them.
-    pub fn send<'a>(&mut self, length: usize, plaintext: impl Iterator<Item = &'a [u8]>) -> Result<(), UrlError> {
-        debug_assert!(!self.connection.is_handshaking(), "plaintext before the end of the handshake");
-        if !matches!(self.state, State::Running | State::Closed) {
-            return Ok(());
-        }
-        self.outgoing.reserve(length + (length.div_ceil(RECORD) + 1) * 2 * RECORD_OVERHEAD);
-        self.write(|traffic, outgoing| {
-            let mut gathered = Vec::new();
-            for slice in plaintext {
-                // What does not fill a record shares one with what is before it.
-                let part = if slice.len() < GATHERED || !gathered.is_empty() { slice.len() % RECORD } else { 0 };
-                let (part, records) = slice.split_at(part);
-                if gathered.len() + part.len() > RECORD {
-                    encrypt(traffic, &gathered, outgoing)?;
-                    gathered.clear();
-                }
-                gathered.extend_from_slice(part);
-                if !records.is_empty() {
-                    encrypt(traffic, &gathered, outgoing)?;
-                    gathered.clear();
-                    encrypt(traffic, records, outgoing)?;
-                }
-            }
-            encrypt(traffic, &gathered, outgoing)
-        })
-        .map_err(|error| self.fail(error))
-    }
-
-    /// Lets `write` put records into `outgoing`, behind those that rustls wants to send first.
-    fn write(
-        &mut self,
-        write: impl FnOnce(&mut WriteTraffic<'_, ClientConnectionData>, &mut Vec<u8>) -> Result<(), EncryptError>,
-    ) -> Result<(), UrlError> {
-        loop {
-            // rustls has looked at these bytes, and holds positions in them.
-            match self.connection.process_tls_records(self.kept.held()).state.map_err(explained)? {
-                ConnectionState::WriteTraffic(mut traffic) => {
-                    return write(&mut traffic, &mut self.outgoing).map_err(exhausted);
-                }
-                ConnectionState::EncodeTlsData(message) => encode(message, &mut self.outgoing),
-                ConnectionState::TransmitTlsData(transmit) => transmit.done(),
-                other => return Err(unexpected(&other)),
-            }
-        }
-    }
-
     /// Appends all the bytes that wait to be written to the socket: handshake, data and alerts.
     pub fn output(&mut self, into: &mut Vec<u8>) {
-        if into.is_empty() {
+        if self.handshake.as_mut().is_some_and(|handshake| !handshake.lets_out(&self.outgoing)) {
+            self.outgoing_of_proxy(into);
+        } else if self.through.is_some() {
+            self.seal_for_proxy();
+            self.outgoing_of_proxy(into);
+        } else if into.is_empty() {
             *into = std::mem::take(&mut self.outgoing);
         } else {
             into.append(&mut self.outgoing);
@@ -315,12 +326,17 @@ impl TlsStream {
 
     /// Whether [`output`](Self::output) has something to give.
     pub fn wants_write(&self) -> bool {
-        !self.outgoing.is_empty()
+        (!self.outgoing.is_empty() && !self.is_waiting())
+            || self.through.as_ref().is_some_and(|through| through.wants_write())
     }
 
     /// Tells the server that nothing more will be sent (close_notify, RFC 8446 §6.1); within the handshake, nothing is told.
     /// To be called when nothing more is awaited either: what arrives from now on is dropped.
     pub fn close(&mut self) {
+        if self.is_waiting() {
+            self.outgoing = Vec::new();
+        }
+        self.handshake = None;
         if matches!(self.state, State::Running | State::Closed) {
             // Where it cannot be told, there is nothing left to lose.
             let _ = self
@@ -332,6 +348,7 @@ impl TlsStream {
             self.state = State::Closing;
             self.kept.clear();
         }
+        self.close_proxy();
     }
 
     /// The version that the server chose.
@@ -357,53 +374,6 @@ impl fmt::Debug for TlsStream {
             .field("protocol_version", &self.protocol_version())
             .finish_non_exhaustive()
     }
-}
-
-/// Appends the records of `plaintext`.
-fn encrypt(
-    traffic: &mut WriteTraffic<'_, ClientConnectionData>,
-    plaintext: &[u8],
-    into: &mut Vec<u8>,
-) -> Result<(), EncryptError> {
-    if plaintext.is_empty() {
-        return Ok(());
-    }
-    let room = plaintext.len() + plaintext.len().div_ceil(RECORD) * RECORD_OVERHEAD;
-    append(into, room, |room| traffic.encrypt(plaintext, room))
-}
-
-/// Appends what `write` writes into `room` bytes, or into as many as it says that it needs.
-fn append(
-    into: &mut Vec<u8>,
-    room: usize,
-    mut write: impl FnMut(&mut [u8]) -> Result<usize, EncryptError>,
-) -> Result<(), EncryptError> {
-    let start = into.len();
-    into.resize(start + room, 0);
-    let mut written = write(into.get_mut(start..).unwrap_or_default());
-    if let Err(EncryptError::InsufficientSize(InsufficientSizeError { required_size })) = written {
-        into.resize(start + required_size, 0);
-        written = write(into.get_mut(start..).unwrap_or_default());
-    }
-    into.truncate(start + written.as_ref().copied().unwrap_or(0));
-    written.map(drop)
-}
-
-/// Appends a message of the handshake, an alert, or an update of keys.
-fn encode(mut message: EncodeTlsData<'_, ClientConnectionData>, into: &mut Vec<u8>) {
-    let start = into.len();
-    // It says how long it is where it has no room.
-    if let Err(EncodeError::InsufficientSize(InsufficientSizeError { required_size })) = message.encode(&mut []) {
-        into.resize(start + required_size, 0);
-        let written = message.encode(into.get_mut(start..).unwrap_or_default());
-        debug_assert!(written.is_ok(), "{written:?}");
-        into.truncate(start + written.unwrap_or(0));
-    }
-}
-
-fn exhausted(error: EncryptError) -> UrlError {
-    let reason = format!("nothing more can be sent on this TLS connection: {error}");
-    failure(ErrorCode::NetworkConnectionLost, reason).with_source(error)
 }
 
 /// A state that a client without early data does not come into.

@@ -1,12 +1,13 @@
 //! The HTTP exchange that opens the WebSocket: RFC 6455 §4.1.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use super::challenges::Challenged;
+use url::Url;
+
+use super::challenges::{Asker, Challenged};
 use super::end::Cause;
-use super::question::{Question, Reply, Subject};
-use super::{Env, Event, Linger, Loader, Mark, Raw, Stage, Timer};
+use super::question::Subject;
+use super::{Env, Event, Linger, Loader, Mark, Stage, Timer};
 use crate::foundation::{ErrorCode, ErrorStage, HttpUrlResponse, UrlError, UrlRequest};
 use crate::http::{self, BodyReader, HeadParser, Offer, OpeningHead, ResponseHead};
 
@@ -27,6 +28,8 @@ pub struct Answered {
     pub(super) may_stay: bool,
     /// Nothing more is read of it.
     pub(super) is_over: bool,
+    /// Whose answer it is.
+    pub(super) asker: Asker,
 }
 
 /// What comes after such an answer.
@@ -67,13 +70,8 @@ impl Loader {
         underway.nonce = Some(nonce);
         underway.request_bytes = upgrade.head.len();
         self.timeline.mark(Mark::RequestStart, env.now);
-        match &mut self.tls {
-            Some(tls) => {
-                if let Err(error) = tls.send(upgrade.head.len(), std::iter::once(upgrade.head.as_bytes())) {
-                    return self.lose(env, error);
-                }
-            }
-            None => self.raw = Some(Box::new(Raw { bytes: upgrade.head.into_bytes(), written: 0 })),
+        if let Err(error) = self.say(upgrade.head.into_bytes()) {
+            return self.lose(env, error);
         }
         let (parser, offer) = (HeadParser::default(), upgrade.offer);
         self.stage = Stage::Upgrading(Box::new(Upgrading { parser, offer, is_untouched: true }));
@@ -117,7 +115,7 @@ impl Loader {
         self.settings.store_cookies(&head);
         match upgrading.offer.check(&head) {
             Ok(accepted) => {
-                self.challenge_is_over(&head, true);
+                self.challenge_is_over(&head, true, Asker::Server);
                 self.forget_authentication();
                 let heads = &self.settings.common.heads;
                 let mark = head.bytes as u64;
@@ -134,20 +132,9 @@ impl Loader {
         let status = head.status_code;
         let redirect = http::redirect(&self.settings.request, &head);
         if status != 401 {
-            self.challenge_is_over(&head, redirect.is_some());
+            self.challenge_is_over(&head, redirect.is_some(), Asker::Server);
         }
-        let body = BodyReader::new(&head);
-        self.timers.cancel(Timer::Request);
-        let response = head.to_response(self.settings.request.url.clone(), Vec::new());
-        if let Some(underway) = self.timeline.underway() {
-            underway.refusal = Some(response);
-        }
-        // The server need not have read all of the request: once there is an answer, it does not matter what could not be
-        // written.
-        let may_stay = self.ending.as_mut().and_then(|ending| ending.broken.take()).is_none();
-        self.timers.cancel(Timer::Rest);
-        let step = Step::End(reason);
-        self.stage = Stage::Answered(Box::new(Answered { head, body, step, may_stay, is_over: false }));
+        self.take_answer(head, reason, Asker::Server);
         let is_reused = self.timeline.underway().is_some_and(|underway| underway.is_reused);
         match redirect {
             // RFC 9110 §15.5.9: the server has waited too long for a request, and has not seen this one.
@@ -157,9 +144,30 @@ impl Loader {
                 }
             }
             Some(redirect) => self.redirected(env, redirect),
-            None if status == 401 => self.challenged(env),
+            None if status == 401 => self.challenged(env, Asker::Server),
             None => self.stand(env, None),
         }
+    }
+
+    /// The head of such an answer came.
+    pub(super) fn take_answer(&mut self, head: ResponseHead, reason: String, asker: Asker) {
+        let body = BodyReader::new(&head);
+        self.timers.cancel(Timer::Request);
+        let response = head.to_response(self.answers_url(asker), Vec::new());
+        if let Some(underway) = self.timeline.underway() {
+            underway.refusal = Some(response);
+        }
+        // Not all of the request need have been read: once there is an answer, it does not matter what could not be written.
+        let may_stay = self.ending.as_mut().and_then(|ending| ending.broken.take()).is_none();
+        self.timers.cancel(Timer::Rest);
+        let step = Step::End(reason);
+        self.stage = Stage::Answered(Box::new(Answered { head, body, step, may_stay, is_over: false, asker }));
+    }
+
+    /// Whose answer it is: the server's, or the proxy's.
+    fn answers_url(&self, asker: Asker) -> Url {
+        let proxy = self.proxy().filter(|_| asker == Asker::Proxy).and_then(|proxy| proxy.url());
+        proxy.unwrap_or_else(|| self.settings.request.url.clone())
     }
 
     /// The answer is the final one, for this reason or the one that is known; the task ends when the rest of it is read.
@@ -168,7 +176,13 @@ impl Loader {
         match reason {
             Some(reason) => answered.step = Step::End(reason),
             None if matches!(answered.step, Step::End(_)) => {}
-            None => answered.step = Step::End(format!("the server answered {}, not 101", answered.head.status_code)),
+            None => {
+                let status = answered.head.status_code;
+                answered.step = Step::End(match answered.asker {
+                    Asker::Server => format!("the server answered {status}, not 101"),
+                    Asker::Proxy => format!("it answered {status} to CONNECT"),
+                });
+            }
         }
         if answered.body.is_complete() || answered.is_over {
             return self.refuse(env);
@@ -197,43 +211,8 @@ impl Loader {
         }
     }
 
-    /// Asks the delegate; the task stands still until it replies.
-    pub(super) fn ask(&mut self, env: &mut Env<'_>, subject: Subject) {
-        let detour = self.detour();
-        detour.questions = detour.questions.wrapping_add(1);
-        let number = detour.questions;
-        env.events.push(Event::Question(Arc::new(Question { number, subject })));
-    }
-
-    /// Whether the task waits for the reply to this question.
-    pub fn waits_for_reply(&self, number: u32) -> bool {
-        let is_last = self.detour.as_ref().is_some_and(|detour| detour.questions == number);
-        is_last && !self.is_ended() && matches!(&self.stage, Stage::Answered(answered) if answered.asks())
-    }
-
-    /// A delegate's reply to the question of that number. One that comes too late does nothing.
-    pub fn reply(&mut self, env: &mut Env<'_>, number: u32, reply: Reply) {
-        if !self.waits_for_reply(number) || self.has_pending_end() {
-            return;
-        }
-        let Stage::Answered(answered) = &mut self.stage else { return };
-        match std::mem::replace(&mut answered.step, Step::GoOn) {
-            Step::AskRedirect(proposed) => match reply {
-                Reply::Redirect(None) => {
-                    let status = answered.head.status_code;
-                    self.stand(env, Some(format!("the server answered {status}, which the delegate did not follow")));
-                }
-                Reply::Redirect(Some(request)) => self.follow(env, request, Some(&proposed)),
-                Reply::Default | Reply::Challenge(..) => self.follow(env, *proposed, None),
-            },
-            Step::AskChallenge(challenged) => self.challenge_answered(env, *challenged, reply),
-            step => answered.step = step,
-        }
-        self.settle_answer(env);
-    }
-
     /// Goes on with `request`, which a delegate gave instead of what was `proposed` to it, or which nobody was asked about.
-    fn follow(&mut self, env: &mut Env<'_>, request: UrlRequest, proposed: Option<&UrlRequest>) {
+    pub(super) fn follow(&mut self, env: &mut Env<'_>, request: UrlRequest, proposed: Option<&UrlRequest>) {
         let from = &self.settings.request.url;
         // Whoever made the request, or chose where it goes, knows what it does; who added to the query need not.
         let is_own = proposed.is_some_and(|proposed| {
@@ -265,10 +244,10 @@ impl Loader {
 
     /// The answer ends the task, with an error of its own; the rest of it is not waited for.
     pub(super) fn fail_answered(&mut self, env: &mut Env<'_>, error: UrlError) {
-        let error = match self.timeline.response(&self.settings) {
+        let error = self.named(match self.timeline.response(&self.settings) {
             Some(response) => error.with_response(response),
             None => error,
-        };
+        });
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, Linger::No);
     }
@@ -291,7 +270,7 @@ impl Loader {
         answered.is_over = true;
         match answered.step {
             Step::End(_) => self.refuse(env),
-            Step::GoOn => self.settle_answer(env),
+            Step::GoOn => self.settle(env),
             Step::AskRedirect(_) | Step::AskChallenge(_) => {}
         }
     }
@@ -305,14 +284,18 @@ impl Loader {
         if !is_due {
             return;
         }
-        let reason = std::mem::take(reason);
+        let (reason, asker) = (std::mem::take(reason), answered.asker);
+        let url = self.answers_url(asker);
+        let Stage::Answered(answered) = &mut self.stage else { return };
         let body = std::mem::replace(&mut answered.body, BodyReader::new(&answered.head)).into_body();
-        let response = answered.head.to_response(self.settings.request.url.clone(), body);
+        let response = answered.head.to_response(url, body);
         if let Some(underway) = self.timeline.underway() {
             underway.refusal = Some(response.clone());
         }
-        self.timeline.mark(Mark::ResponseEnd, env.now);
-        let error = refusal(response, reason);
+        if asker == Asker::Server {
+            self.timeline.mark(Mark::ResponseEnd, env.now);
+        }
+        let error = self.named(refusal(response, reason));
         let cause = self.cancelled_with().unwrap_or(Cause::Failed(error));
         self.end(env, cause, Linger::No);
     }

@@ -20,7 +20,7 @@ use super::deadlines::NEAR;
 use super::random::system_random;
 use super::{Command, Shared};
 use crate::foundation::{CloseCode, Completion, Message, UrlError};
-use crate::loader::{Env, Event, Loader, Output, Reply, Spare, Tls};
+use crate::loader::{Env, Event, Loader, Output, Reply, Spare};
 use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
@@ -182,9 +182,9 @@ impl Connection {
 
     // What the session asks for, from any thread.
 
-    /// The first `resume()`.
-    pub fn start(&self, client: &dyn Client, tls: Result<Tls, UrlError>) {
-        self.step(client, |loader, env| loader.start(env, tls));
+    /// The first `resume()`. `flaw`: why the task cannot run.
+    pub fn start(&self, client: &dyn Client, flaw: Option<UrlError>) {
+        self.step(client, |loader, env| loader.start(env, flaw));
         if self.inspect(|loader| loader.is_ended()) {
             return;
         }
@@ -322,7 +322,7 @@ impl Connection {
     /// A change that the reactor has to look at: of deadlines, actions or reading.
     fn change(&self, client: &dyn Client, change: impl FnOnce(&mut Loader, &mut Env<'_>)) {
         self.step(client, change);
-        if self.token() != NO_TOKEN {
+        if self.is_known() {
             self.notify(client);
         }
     }
@@ -550,6 +550,11 @@ impl Connection {
 
     pub(super) fn token(&self) -> usize {
         self.token.load(Ordering::Acquire)
+    }
+
+    /// Whether the reactor has to do with it.
+    pub(super) fn is_known(&self) -> bool {
+        self.token() != NO_TOKEN
     }
 
     pub(super) fn set_token(&self, token: Option<usize>) {

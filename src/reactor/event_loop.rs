@@ -1,22 +1,24 @@
 //! The reactor thread: commands, readiness and deadlines of a session's sockets.
 
+mod attempts;
+
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use mio::net::TcpStream;
-use mio::{Events, Interest, Poll, Token};
+use attempts::Attempts;
+use mio::{Events, Poll};
 use slab::Slab;
 
 use super::client::{Client, Scheduled, Work};
 use super::connection::After;
 use super::helm::QUIET;
 use super::receive::{receive, receive_payload};
+use super::resolver::AskingTask;
 use super::{Command, Cork, Deadlines, Inbox, Shared, WAKER};
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use crate::loader::{Action, Env, Loader};
@@ -120,8 +122,8 @@ pub(super) enum Turn {
 
 struct Entry {
     client: Arc<dyn Client>,
-    /// A connection that is being made.
-    connecting: Option<TcpStream>,
+    /// Connections that are being made; the first to stand is the task's.
+    attempts: Option<Box<Attempts>>,
     /// The kernel may have more; it will not say so again.
     readable: bool,
     /// The peer shut its side: there is an end to be read behind the last bytes.
@@ -366,10 +368,11 @@ impl EventLoop {
                         self.guarded(token, |event_loop| event_loop.pump(token));
                     }
                 }
-                Command::Resolved(client, answer) => {
+                Command::Resolved(client, look_up, answer) => {
+                    let Some(client) = client.upgrade() else { continue };
                     let token = client.connection().token();
                     if self.entries.contains(token) {
-                        self.step(token, |loader, env| loader.resolved(env, answer));
+                        self.step(token, |loader, env| loader.resolved(env, look_up, answer));
                         self.guarded(token, |event_loop| event_loop.pump(token));
                     }
                 }
@@ -383,7 +386,7 @@ impl EventLoop {
     fn start(&mut self, client: Arc<dyn Client>) {
         let entry = Entry {
             client: Arc::clone(&client),
-            connecting: None,
+            attempts: None,
             readable: false,
             read_closed: false,
             holds: false,
@@ -406,19 +409,18 @@ impl EventLoop {
             let client = Arc::clone(&entry.client);
             let Some(action) = client.connection().lock().loader.next_action() else { return };
             match action {
-                Action::Resolve { host, port } => {
-                    let resolver = Arc::clone(&self.shared.resolver);
-                    resolver.ask(&self.shared, client, host, port);
+                Action::Resolve { look_up, host, port } => {
+                    self.shared.resolver.ask(AskingTask::new(&client, &self.shared, look_up), &host, port);
                 }
-                Action::Connect(address) => {
-                    if let Err(error) = self.connect(token, address) {
-                        self.step(token, |loader, env| loader.connect_failed(env, error));
+                Action::Connect { attempt, address } => {
+                    if let Err(error) = self.connect(token, attempt, address) {
+                        self.step(token, |loader, env| loader.connect_failed(env, attempt, error));
                     }
                 }
                 Action::Disconnect => {
                     client.connection().disconnect();
                     if let Some(entry) = self.entries.get_mut(token) {
-                        entry.connecting = None;
+                        entry.attempts = None;
                         entry.readable = false;
                         entry.read_closed = false;
                     }
@@ -427,22 +429,11 @@ impl EventLoop {
         }
     }
 
-    fn connect(&mut self, token: usize, address: SocketAddr) -> io::Result<()> {
-        let mut socket = TcpStream::connect(address)?;
-        self.poll.registry().register(&mut socket, Token(token), Interest::READABLE | Interest::WRITABLE)?;
-        if let Some(entry) = self.entries.get_mut(token) {
-            entry.connecting = Some(socket);
-        }
-        // A server on the same machine has answered already.
-        self.finish_connect(token);
-        Ok(())
-    }
-
     fn socket_event(&mut self, token: usize, readable: bool, read_closed: bool, writable: bool) {
         let Some(entry) = self.entries.get_mut(token) else { return };
         entry.readable |= readable;
         entry.read_closed |= read_closed;
-        if entry.connecting.is_some() {
+        if entry.attempts.is_some() {
             return self.guarded(token, |event_loop| {
                 event_loop.finish_connect(token);
                 event_loop.pump(token);
@@ -456,35 +447,6 @@ impl EventLoop {
                 event_loop.settle(token);
             }
         });
-    }
-
-    /// A connection was made, or was not.
-    fn finish_connect(&mut self, token: usize) {
-        let Some(entry) = self.entries.get_mut(token) else { return };
-        let Some(socket) = entry.connecting.take() else { return };
-        // Who has a peer is connected; only who has none is asked why.
-        let failure = match socket.peer_addr() {
-            Ok(remote) => {
-                // Without it, a small message may wait for the answer to the one before.
-                let _ = socket.set_nodelay(true);
-                let local = socket.local_addr().ok();
-                entry.client.connection().lock().socket = Some(Arc::new(socket));
-                self.step(token, |loader, env| loader.connected(env, local, Some(remote)));
-                return;
-            }
-            Err(error) => match socket.take_error() {
-                Ok(Some(failure)) => failure,
-                Ok(None) if error.kind() == io::ErrorKind::NotConnected => {
-                    // Not yet; the kernel says so again.
-                    entry.connecting = Some(socket);
-                    return;
-                }
-                Ok(None) | Err(_) => error,
-            },
-        };
-        entry.readable = false;
-        entry.read_closed = false;
-        self.step(token, |loader, env| loader.connect_failed(env, failure));
     }
 
     /// Reads until the kernel has no more, the road wants no more, or others must have their turn. What the last step left
@@ -562,7 +524,12 @@ impl EventLoop {
     }
 
     fn read_failed(&mut self, token: usize, error: io::Error) -> Option<After> {
-        self.entries.get_mut(token)?.readable = false;
+        let entry = self.entries.get_mut(token)?;
+        entry.readable = false;
+        if error.kind() == io::ErrorKind::WouldBlock {
+            // There is no end yet: it was that of another socket.
+            entry.read_closed = false;
+        }
         match error.kind() {
             io::ErrorKind::WouldBlock => None,
             io::ErrorKind::UnexpectedEof => Some(self.step(token, |loader, env| loader.end_of_stream(env))),

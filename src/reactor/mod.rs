@@ -18,10 +18,9 @@ mod receive;
 mod resolver;
 
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::thread;
 use std::time::Instant;
 
@@ -36,7 +35,7 @@ pub use helm::Helm;
 
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use event_loop::EventLoop;
-use resolver::Resolver;
+use resolver::{Answer, Resolver};
 
 /// The token of the waker; connections have the numbers of their slots.
 const WAKER: Token = Token(usize::MAX);
@@ -53,8 +52,8 @@ enum Command {
     Start(Arc<dyn Client>),
     /// Deadlines, actions or reading of a task changed, or it has bytes to write.
     Update(Arc<dyn Client>),
-    /// The resolver's answer.
-    Resolved(Arc<dyn Client>, io::Result<Vec<SocketAddr>>),
+    /// The resolver's answer to the task's look-up of that number.
+    Resolved(Weak<dyn Client>, u32, Answer),
 }
 
 /// A session's reactor. Its thread starts when it is first needed.

@@ -15,7 +15,8 @@ use crate::foundation::{
 };
 
 /// The answer to a challenge: what to do, and with which credential. Callable from any thread, at any time; dropped
-/// without a call, the method counts as left at its default.
+/// without a call, the method counts as left at its default; but where a panic drops it that was to judge a server's
+/// certificate, the server is not trusted.
 pub type ChallengeHandler = Box<dyn FnOnce(AuthChallengeDisposition, Option<UrlCredential>) + Send>;
 
 /// The answer to a redirect: the request to go on with, or `None` to make the redirect the final response. Callable from
@@ -37,13 +38,30 @@ pub trait SessionDelegate: Send + Sync + 'static {
         left_at_default::<Self>(Method::DidBecomeInvalid);
     }
 
-    /// `urlSession(_:didReceive:completionHandler:)`: what is asked of the connection: NTLM and Negotiate, which this crate
-    /// shows and does not speak. The session's delegate is asked; where it lacks the method,
-    /// [`task_did_receive_challenge`](TaskDelegate::task_did_receive_challenge) is asked instead. By default, and with a
-    /// credential, too, the next method that the server offers has its turn.
+    /// `urlSession(_:didReceive:completionHandler:)`: what is asked of the connection: whether the server is trusted, who the
+    /// client is, and NTLM and Negotiate, which this crate shows and does not speak.
     ///
-    /// Not called yet for trust and for client certificates: the system's evaluation decides about a server's certificate,
-    /// and there are no client certificates.
+    /// The session's delegate is asked; where it lacks the method,
+    /// [`task_did_receive_challenge`](TaskDelegate::task_did_receive_challenge) is asked instead, of the task's own delegate
+    /// first. The task waits for the handler, which may be called later and on any thread, and its
+    /// [request timer](crate::SessionConfiguration::timeout_interval_for_request) stands still meanwhile.
+    ///
+    /// [`ServerTrust`](crate::AuthenticationMethod::ServerTrust): on each new TLS connection, that to a proxy too, when the
+    /// [certificates](crate::UrlProtectionSpace::server_trust) are known and before a byte of HTTP leaves.
+    ///
+    /// | | |
+    /// |---|---|
+    /// | `UseCredential` with [`UrlCredential::for_trust`] | the server is trusted |
+    /// | `UseCredential` otherwise, `PerformDefaultHandling` | the session's [evaluation](crate::ServerTrust::evaluate) decides |
+    /// | `RejectProtectionSpace` | it is not trusted: the evaluation's error, or [`ErrorCode::ServerCertificateUntrusted`](crate::ErrorCode::ServerCertificateUntrusted) |
+    /// | `CancelAuthenticationChallenge` | the task fails with [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled) |
+    ///
+    /// [`ClientCertificate`](crate::AuthenticationMethod::ClientCertificate): where a server that is trusted wants one.
+    /// [`UrlCredential::with_identity`] gives it; `CancelAuthenticationChallenge` ends the task as above; with any other answer
+    /// the handshake goes on without a certificate, and the server decides.
+    ///
+    /// NTLM and Negotiate: as in [`task_did_receive_challenge`](TaskDelegate::task_did_receive_challenge), but with a credential
+    /// and by default the next method that the server offers has its turn.
     fn did_receive_challenge(
         &self,
         session: &UrlSession,
@@ -65,7 +83,10 @@ pub trait TaskDelegate: SessionDelegate {
 
     /// `urlSession(_:taskIsWaitingForConnectivity:)`: there is no network, and the task waits for it.
     ///
-    /// Not called yet: a task without a network fails.
+    /// Called once for a task, and only where
+    /// [`waits_for_connectivity`](crate::SessionConfiguration::waits_for_connectivity) is set. The task tries again by itself,
+    /// after 250 ms and then after up to 4 s, until it connects, is cancelled, or
+    /// [`timeout_interval_for_resource`](crate::SessionConfiguration::timeout_interval_for_resource) has passed.
     fn task_is_waiting_for_connectivity(&self, session: &UrlSession, task: &SessionTask) {
         left_at_default::<Self>(Method::TaskIsWaitingForConnectivity);
     }
@@ -99,11 +120,14 @@ pub trait TaskDelegate: SessionDelegate {
         left_at_default::<Self>(Method::WillPerformHttpRedirection);
     }
 
-    /// `urlSession(_:task:didReceive:completionHandler:)`: the server asks, by a 401, for a credential for Basic or Digest.
+    /// `urlSession(_:task:didReceive:completionHandler:)`: the server asks, by a 401, for a credential for Basic or Digest, or a
+    /// proxy does by a 407: then [`is_proxy`](crate::UrlProtectionSpace::is_proxy) is true. Where the session's delegate
+    /// lacks [`did_receive_challenge`](SessionDelegate::did_receive_challenge), it is asked the questions of that, too.
     ///
     /// The task waits for the handler, which may be called later and on any thread, and its
     /// [request timer](crate::SessionConfiguration::timeout_interval_for_request) stands still meanwhile. Of several methods
-    /// the strongest is asked about first. A user and a password in the address answer before anybody is asked.
+    /// the strongest is asked about first. A user and a password in the address answer before anybody is asked, and at a proxy
+    /// those that are [configured](crate::ProxyConfiguration::apply_credential) for it. "The 401" stands for the 407, too.
     ///
     /// | | |
     /// |---|---|

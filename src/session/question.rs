@@ -5,10 +5,11 @@
 //! the handler may be dropped anywhere.
 
 use std::sync::Arc;
+use std::thread;
 
 use super::delegate::{Implemented, Method, implements};
 use super::task::{SessionTask, TaskShared, guarded};
-use crate::foundation::AuthenticationMethod;
+use crate::foundation::{AuthChallengeDisposition, AuthenticationMethod};
 use crate::loader::{Question, Reply, Subject};
 
 /// What a handler holds: the reply that the task waits for.
@@ -29,10 +30,21 @@ impl Pending {
 
 impl Drop for Pending {
     fn drop(&mut self) {
-        if !self.answered {
-            self.task.pass_on(Arc::clone(&self.question), self.passed_on);
+        if self.answered {
+            return;
         }
+        // Whoever judges a server and panics meanwhile has perhaps found the wrong one: that is no missing opinion.
+        if thread::panicking() && asks_trust(&self.question.subject) {
+            let reply = Reply::Challenge(AuthChallengeDisposition::RejectProtectionSpace, None);
+            return self.task.connection.reply(&*self.task, self.question.number, reply);
+        }
+        self.task.pass_on(Arc::clone(&self.question), self.passed_on);
     }
+}
+
+fn asks_trust(subject: &Subject) -> bool {
+    let Subject::Challenge(challenge) = subject else { return false };
+    challenge.protection_space().authentication_method() == AuthenticationMethod::ServerTrust
 }
 
 /// Whose delegate is asked.

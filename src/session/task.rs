@@ -14,7 +14,7 @@ use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
-use crate::loader::{Callback, Event, Loader, Mailbox, Question, Spare};
+use crate::loader::{Callback, Event, Mailbox, Question, Spare};
 use crate::reactor::{Client, Connection, Delivered, Scheduled, Work};
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
@@ -336,11 +336,12 @@ impl TaskShared {
         } else if late {
             self.connection.cancel(self);
         } else {
-            let tls = flaw.map_or_else(|| self.session.tls(&self.request().url), Err);
-            if self.own_delegate().is_some() || self.session.has_delegate() {
-                self.connection.inspect(Loader::set_has_delegate);
+            let has_own = self.own_delegate().is_some();
+            if has_own || self.session.has_delegate() {
+                let asks_trust = has_own || self.session.may_be_challenged();
+                self.connection.inspect(|loader| loader.set_has_delegate(asks_trust));
             }
-            self.connection.start(self, tls);
+            self.connection.start(self, flaw);
         }
     }
 
@@ -473,6 +474,11 @@ impl TaskShared {
         match callback {
             Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..) => answer(callback),
             Callback::Fault => self.connection.give_up(self),
+            Callback::WaitingForConnectivity => {
+                self.tell(Method::TaskIsWaitingForConnectivity, |delegate, session, task| {
+                    delegate.task_is_waiting_for_connectivity(session, task);
+                })
+            }
             Callback::Informational(response) => {
                 self.tell(Method::DidReceiveInformationalResponse, |delegate, session, task| {
                     delegate.did_receive_informational_response(session, task, &response);

@@ -16,8 +16,8 @@ use super::operation_queue::{Lane, LaneRun, OperationQueue};
 use super::task::{SessionTask, TaskShared, answer, guarded};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
-use crate::http::check_protocols;
-use crate::loader::{Callback, Common, Epoch, Loader, Settings, Tls};
+use crate::http::{Proxies, check_protocols};
+use crate::loader::{Callback, Common, Epoch, Loader, Settings};
 use crate::reactor::{Connection, Flushes, Reactor, Scheduled, Work};
 
 /// `maximumMessageSize` of a new task, in bytes.
@@ -87,7 +87,10 @@ impl UrlSession {
         queue: Option<OperationQueue>,
         everlasting: bool,
     ) -> Self {
-        let common = Arc::new(Common::new(&configuration));
+        // One that is not in UTF-8 is there all the same: to pass it by would show what its proxy was to hide.
+        let variable = |name: &str| std::env::var_os(name).map(|value| value.to_string_lossy().into_owned());
+        let proxies = Proxies::new(configuration.proxy_configurations.as_deref(), variable);
+        let common = Arc::new(Common::new(&configuration, proxies));
         let flushes = Arc::new(Flushes::new(configuration.http_cookie_storage.as_ref()));
         let queue = queue.unwrap_or_else(OperationQueue::serial);
         let reactor = Reactor::new();
@@ -363,9 +366,10 @@ impl SessionShared {
         task
     }
 
-    /// How the task's connection is secured; an error is the task's, not the session's.
-    pub(super) fn tls(&self, url: &url::Url) -> Result<Tls, UrlError> {
-        self.common.tls(url)
+    /// Whether the delegate has a method that is asked about certificates, as far as is known.
+    pub(super) fn may_be_challenged(&self) -> bool {
+        let methods = [Method::DidReceiveChallenge, Method::TaskDidReceiveChallenge];
+        methods.into_iter().any(|method| self.delegate_with(method).is_some())
     }
 
     /// The tasks that have not ended.

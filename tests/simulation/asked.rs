@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::fmt::{self, Write};
 use std::sync::Arc;
 
-use urlsession::internals::{Loader, Question, Reply, Subject};
+use urlsession::internals::{Env, Loader, Question, Reply, Subject};
 use urlsession::{AuthChallengeDisposition, AuthenticationMethod, CredentialPersistence, UrlCredential, UrlRequest};
 
 use crate::course::{Asked, Course, Decision, OPEN, Replied, State, Wanted, is_same_origin, origin};
 use crate::model::{Cause, Stage};
 use crate::network::Network;
 use crate::peer::{Fatal, Peer};
-use crate::plan::{Certificate, Connect, LookUp, Tls, fault};
+use crate::plan::{Address, Certificate, LookUp, Tls, fault};
 use crate::way::Method;
 use crate::wire::Reader;
 use crate::world::{Tap, World, note};
@@ -48,7 +48,9 @@ pub fn stage(loader: &Loader) -> Stage {
     let text = String::from_utf8_lossy(&start.0);
     match text.split('"').nth(1).expect("the stage") {
         "Created" => Stage::Created,
-        "Resolving" | "Connecting" => Stage::Connecting,
+        "Resolving" => Stage::Resolving,
+        "Waiting" => Stage::Waiting,
+        "Connecting" => Stage::Connecting,
         "Securing" => Stage::Securing,
         "Upgrading" => Stage::Upgrading,
         "Answered" => Stage::Answered,
@@ -101,10 +103,10 @@ impl World {
         let (before, now) = (self.model.stage, stage(&self.loader));
         if self.plan.tls.is_some()
             && matches!(self.peer.course.state, State::Answered(_))
-            && (now == Stage::Answered || (before == Stage::Upgrading && now == Stage::Connecting))
+            && (now == Stage::Answered || (before == Stage::Upgrading && now.is_unconnected()))
         {
             self.take_up();
-            if now == Stage::Connecting {
+            if now.is_unconnected() {
                 // It may have gone on here first, and lost the connection then.
                 self.peer.course.unsure += 1;
             }
@@ -119,9 +121,11 @@ impl World {
         {
             self.stays();
         }
-        if matches!(before, Stage::Answered | Stage::Upgrading) && now == Stage::Connecting {
+        if matches!(before, Stage::Answered | Stage::Upgrading) && now.is_unconnected() {
             self.leaves(before, cause);
         }
+        self.look_for_missing(before, now);
+        self.look_at_race(before, now);
         if now == Stage::Answered && self.plan.tls.is_none() {
             let (State::Asked(answered, _), false) = (&self.peer.course.state, self.peer.surplus) else { return };
             let most = answered.head_end + 2 * KEPT + self.largest_input;
@@ -202,12 +206,19 @@ impl World {
         plan.tls = (url.scheme() == "wss").then_some(Tls { old, certificate });
         plan.literal = url.domain().is_none();
         let rare = !calm && rng.one_in(12);
-        plan.look_up = if rare { rng.pick(&[LookUp::Fails, LookUp::Nothing, LookUp::Hangs]) } else { LookUp::Answers };
-        plan.connects = if calm || rng.one_in(2) { vec![Connect::Works] } else { Connect::several(false, rng) };
+        plan.look_up = if rare {
+            rng.pick(&[LookUp::Fails, LookUp::Breaks, LookUp::Nothing, LookUp::Hangs])
+        } else {
+            LookUp::Answers
+        };
+        plan.addresses = if calm || rng.one_in(2) { Address::works() } else { Address::several(false, rng) };
         let may_fault = !calm && plan.tls.is_none() && rng.one_in(6);
         plan.up_fault = (may_fault && rng.one_in(2)).then(|| fault(rng));
         plan.down_fault = (may_fault && plan.up_fault.is_none()).then(|| fault(rng));
         plan.write_fault = None;
+        if !calm && rng.one_in(12) {
+            self.missing.rounds = rng.within(1, 4);
+        }
         let mut network = Network::new(plan.capacity, plan.grain);
         (network.up.fault, network.down.fault) = (plan.up_fault, plan.down_fault);
         let left = std::mem::replace(&mut self.network, network);
@@ -220,10 +231,10 @@ impl World {
         self.peer = peer;
         self.tap = Tap { reader: Reader::new(self.plan.deflate.strict()), ..Tap::default() };
         self.connected = false;
-        (self.resolving, self.connecting, self.addresses) = (None, None, 0);
+        (self.resolving, self.attempted) = (None, false);
+        self.losers.clear();
         (self.read_to_end, self.hung_up, self.blocked) = (false, false, false);
         self.peer_at = self.model.now;
-        self.model.connect_failures.clear();
         self.model.read = 0;
         (self.model.kept, self.model.untouched) = (false, false);
     }
@@ -333,14 +344,19 @@ impl World {
 
     fn replies_too_late(&mut self, number: u32, reply: Reply) {
         self.situations.insert("a reply that was too late");
+        self.changes_nothing(|loader, env| loader.reply(env, number, reply));
+    }
+
+    /// A step that comes too late.
+    pub fn changes_nothing(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>)) {
         let look = |loader: &Loader| {
             let asks = (loader.has_action(), loader.wants_read(), loader.has_no_output(), loader.is_ended());
             (loader.next_deadline(), asks, stage(loader), Arc::as_ptr(loader.request()))
         };
         let before = look(&self.loader);
         let told = self.told;
-        self.step(Cause::Other, |loader, env| loader.reply(env, number, reply));
-        assert_eq!((look(&self.loader), self.told), (before, told), "a reply that is too late changes nothing");
+        self.step(Cause::Other, step);
+        assert_eq!((look(&self.loader), self.told), (before, told), "what comes too late changes nothing");
     }
 
     fn reply_to(&mut self, subject: &Subject) -> (Reply, Replied) {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use urlsession::internals::{
-    Action, Common, Completion, Env, Epoch, Event, Loader, Output, Random, Reply, Settings, Spare, Supply,
+    Action, Common, Completion, Env, Epoch, Event, Loader, Output, Proxies, Random, Reply, Settings, Spare, Supply,
 };
-use urlsession::{CloseCode, Message, SessionConfiguration, Url, UrlRequest};
+use urlsession::{CloseCode, Message, ProxyConfiguration, SessionConfiguration, Url, UrlRequest};
 
 const ELSEWHERE: &str = "HTTP/1.1 302 Found\r\nLocation: ws://192.0.2.2/\r\nContent-Length: 0\r\n\r\n";
 
@@ -22,21 +22,33 @@ struct Road {
 
 impl Road {
     fn new(has_delegate: bool) -> (Self, Output) {
+        let mut road = Self::started(&SessionConfiguration::ephemeral(), &[]);
+        if has_delegate {
+            road.loader.set_has_delegate(false);
+        }
+        let request = road.connect("192.0.2.1:80");
+        (road, request)
+    }
+
+    /// A task that has begun its way, through these proxies.
+    fn started(configuration: &SessionConfiguration, proxies: &[ProxyConfiguration]) -> Self {
         let now = Instant::now();
         let settings = Settings {
             request: Arc::new(UrlRequest::new(Url::parse("ws://192.0.2.1/").unwrap())),
-            common: Arc::new(Common::new(&SessionConfiguration::ephemeral())),
+            common: Arc::new(Common::new(configuration, Proxies::new(Some(proxies), |_| None))),
             epoch: Epoch { instant: now, date: SystemTime::UNIX_EPOCH },
         };
         let supply = Supply::new(Random::new(|pool| pool.fill(7)));
-        let mut loader = Loader::new(settings, 1000);
-        if has_delegate {
-            loader.set_has_delegate();
-        }
+        let loader = Loader::new(settings, 1000);
         let mut road = Self { loader, supply, spare: Spare::default(), events: Vec::new(), now };
-        road.step(|loader, env| loader.start(env, Ok(None)));
-        let request = road.connect("192.0.2.1:80");
-        (road, request)
+        road.step(|loader, env| loader.start(env, None));
+        road
+    }
+
+    /// Time goes by, and somebody looks at the clock.
+    fn pass(&mut self, time: Duration) {
+        self.now += time;
+        self.step(|loader, env| loader.handle_timeout(env));
     }
 
     fn step<R>(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
@@ -46,9 +58,9 @@ impl Road {
 
     /// The connection to this address stands, and the writer has the request.
     fn connect(&mut self, to: &str) -> Output {
-        let Some(Action::Connect(address)) = self.loader.next_action() else { panic!("no connection") };
+        let Some(Action::Connect { attempt, address }) = self.loader.next_action() else { panic!("no connection") };
         assert_eq!(address.to_string(), to);
-        self.step(|loader, env| loader.connected(env, None, Some(address)));
+        self.step(|loader, env| loader.connected(env, attempt, None, Some(address)));
         self.step(|loader, env| loader.take_output(env)).expect("the request")
     }
 
@@ -107,8 +119,7 @@ fn an_answer_before_the_request_is_written_counts() {
     // What waits still waits, for another connection may come.
     assert!(matches!(road.events.as_slice(), [Event::Question(_)]));
     // What was started for the connection that broke is over.
-    road.now += Duration::from_secs(10);
-    road.step(|loader, env| loader.handle_timeout(env));
+    road.pass(Duration::from_secs(10));
     assert!(road.loader.waits_for_reply(1) && road.step(|loader, env| loader.take_output(env)).is_none());
     road.step(|loader, env| loader.reply(env, 1, Reply::Default));
     assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
@@ -139,4 +150,56 @@ fn a_way_that_leads_nowhere_after_cancel_with_is_cancelled() {
     road.step(|loader, env| loader.cancel_with(env, CloseCode::GOING_AWAY, None));
     road.receive("HTTP/1.1 302 Found\r\nLocation: ftp://192.0.2.2/\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(road.end(), Some((None, Some(CloseCode::GOING_AWAY))));
+}
+
+#[test]
+fn a_connection_is_left_before_the_next_address_has_its_turn() {
+    let (mut road, request) = Road::new(false);
+    road.give_back(request, usize::MAX / 2);
+    road.receive(ELSEWHERE);
+    // Nobody comes to it for longer than an attempt has the field for itself.
+    road.pass(Duration::from_millis(250));
+    assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
+    road.connect("192.0.2.2:80");
+}
+
+#[test]
+fn the_addresses_of_a_proxy_that_was_left_are_not_those_of_the_next() {
+    let mut configuration = SessionConfiguration::ephemeral();
+    configuration.timeout_interval_for_request = Duration::from_secs(1);
+    let proxies = ["one.test", "two.test"].map(|host| ProxyConfiguration::http_connect(host, 3128));
+    let mut road = Road::started(&configuration, &proxies);
+    let asked = |road: &mut Road| match road.loader.next_action() {
+        Some(Action::Resolve { look_up, host, .. }) => (look_up, host),
+        action => panic!("{action:?}"),
+    };
+    let one = asked(&mut road);
+    road.pass(Duration::from_secs(1));
+    let addresses = |last| Ok(vec![([192, 0, 2, last], 3128).into()]);
+    // Before the first is left, and after the second was asked for.
+    road.step(|loader, env| loader.resolved(env, one.0, addresses(1)));
+    assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
+    let two = asked(&mut road);
+    assert_eq!((one.1.as_str(), two.1.as_str()), ("one.test", "two.test"));
+    road.step(|loader, env| loader.resolved(env, one.0, addresses(1)));
+    assert!(!road.loader.has_action());
+    road.step(|loader, env| loader.resolved(env, two.0, addresses(2)));
+    road.connect("192.0.2.2:3128");
+}
+
+#[test]
+fn nobody_is_told_of_a_missing_network_after_a_cancel() {
+    let mut configuration = SessionConfiguration::ephemeral();
+    configuration.waits_for_connectivity = true;
+    let mut road = Road::started(&configuration, &[]);
+    let request = road.connect("192.0.2.1:80");
+    road.receive(ELSEWHERE);
+    assert!(matches!(road.loader.next_action(), Some(Action::Disconnect)));
+    let Some(Action::Connect { attempt, .. }) = road.loader.next_action() else { panic!("no connection") };
+    // It waits for what is with the writer, which is of the connection before.
+    road.step(|loader, env| loader.cancel(env));
+    road.step(|loader, env| loader.connect_failed(env, attempt, ErrorKind::NetworkUnreachable.into()));
+    assert!(!road.events.iter().any(|event| matches!(event, Event::WaitingForConnectivity)), "{:?}", road.events);
+    road.give_back(request, 0);
+    assert_eq!(road.end(), Some((Some(-999), None)));
 }

@@ -16,11 +16,14 @@ mod course;
 mod deflate;
 mod directed;
 mod inflate;
+mod missing;
 mod model;
 mod moves;
 mod network;
 mod peer;
 mod plan;
+mod proxied;
+mod race;
 mod rest;
 mod rng;
 mod tls;
@@ -51,8 +54,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// How many kinds of ends so many runs have at least: a simulation that only ever sees clean ends proves nothing.
 const KINDS: usize = 40;
 
-/// What happens to compressed messages, and on the way to the open socket, in so many runs, each at least once.
-const SITUATIONS: [&str; 18] = [
+/// What happens to compressed messages, to addresses, and on the way to the open socket, in so many runs, each at least once.
+const SITUATIONS: [&str; 28] = [
     "answered, and the request could not be written",
     "went on, and stayed",
     "went on, and left",
@@ -62,6 +65,16 @@ const SITUATIONS: [&str; 18] = [
     "old output came back",
     "a reply while suspended",
     "a reply that was too late",
+    "raced: several addresses at the same time",
+    "raced: a later address was quicker",
+    "raced: a connection while suspended",
+    "raced: an answer that was too late",
+    "raced: suspended while addresses wait",
+    "missing: nobody can be asked for the addresses",
+    "missing: no address can be reached",
+    "missing: suspended meanwhile",
+    "missing: the task ends",
+    "missing: the way was found in the end",
     "held",
     "held under back-pressure",
     "held, and a call comes between",

@@ -48,7 +48,9 @@ pub enum Cause {
 pub enum Stage {
     #[default]
     Created,
-    /// Or looking up the address.
+    Resolving,
+    /// The network is missing.
+    Waiting,
     Connecting,
     Securing,
     Upgrading,
@@ -56,6 +58,13 @@ pub enum Stage {
     Answered,
     Open,
     Over,
+}
+
+impl Stage {
+    /// There is no connection, and there is to be one.
+    pub fn is_unconnected(self) -> bool {
+        matches!(self, Self::Resolving | Self::Waiting | Self::Connecting)
+    }
 }
 
 /// A row of the table of ends; errors are Apple's numbers.
@@ -119,7 +128,8 @@ pub struct Model {
     broken_for: u64,
     /// How long nothing was heard on the way to the open socket.
     pub quiet: u64,
-    pub connect_failures: Vec<ErrorKind>,
+    /// There is no connection, with this number, in the step that is made.
+    pub way_code: Option<i32>,
     /// Bytes that the client read, of a connection without TLS.
     pub read: usize,
     /// Messages that came out of the loader.
@@ -209,7 +219,7 @@ impl Model {
             return;
         }
         // While somebody is asked, and while the rest of an answer is read, the clock stands still.
-        if self.started.is_some() && !self.opened && self.stage != Stage::Answered {
+        if self.started.is_some() && !self.opened && !matches!(self.stage, Stage::Answered | Stage::Waiting) {
             self.quiet += time;
         }
         if self.stage == Stage::Answered
@@ -404,8 +414,10 @@ impl Model {
         match cause {
             Cause::Cancel => vec![self.failed_with(-999, -999)],
             Cause::Start if plan.bad_request => vec![self.failed(-1000)],
-            Cause::Resolved => vec![self.failed(-1003)],
-            Cause::ConnectFailed => vec![self.failed(connect_code(&self.connect_failures))],
+            Cause::Resolved | Cause::ConnectFailed => match self.way_code {
+                Some(-1009) if plan.waits => Vec::new(),
+                code => code.map(|code| self.failed(code)).into_iter().collect(),
+            },
             // Behind its fault the server may end TLS.
             Cause::Received | Cause::GiveUp if fault.is_some() => fault.map_or_else(Vec::new, |(_, rows)| rows.clone()),
             Cause::Received => {
@@ -418,7 +430,7 @@ impl Model {
             }
             Cause::Reply => self.fatal_rows(peer),
             // What was decided, or is asked, does not need the connection; another has not come to be.
-            Cause::EndOfStream | Cause::ReadFailed(_) if self.stage == Stage::Connecting => Vec::new(),
+            Cause::EndOfStream | Cause::ReadFailed(_) if self.stage.is_unconnected() => Vec::new(),
             Cause::EndOfStream | Cause::ReadFailed(_) if self.stage == Stage::Answered => match refusing {
                 Some(false) => Vec::new(),
                 _ => vec![self.failed(-1011)],
@@ -502,7 +514,12 @@ impl Model {
     /// Whether a clock of the caller's ran out.
     fn is_due(&self, plan: &Plan) -> bool {
         self.started.is_some_and(|started| self.now - started >= plan.resource_timeout)
-            || (!self.opened && self.stage != Stage::Answered && self.quiet >= plan.request_timeout)
+            || (!self.opened && !self.is_quiet_allowed() && self.quiet >= plan.request_timeout)
+    }
+
+    /// The clock of the request stands still.
+    fn is_quiet_allowed(&self) -> bool {
+        matches!(self.stage, Stage::Answered | Stage::Waiting)
     }
 
     fn may_miss_a_pong(&self, plan: &Plan) -> bool {
@@ -518,7 +535,7 @@ impl Model {
         let refused = self.is_refusing(peer, plan) != Some(false);
         let started = self.started.unwrap_or(self.now);
         assert!(self.now - started < plan.resource_timeout, "timeout_interval_for_resource");
-        let halted = self.opened || self.stage == Stage::Answered;
+        let halted = self.opened || self.is_quiet_allowed();
         assert!(halted || refused || self.quiet < plan.request_timeout, "timeout_interval_for_request");
         let goes_on = self.going_on.is_none_or(|waited| waited < DRAIN) || self.stage != Stage::Answered;
         assert!(goes_on, "the rest of an answer is waited for too long");
@@ -637,15 +654,5 @@ pub fn io_code(kind: ErrorKind) -> i32 {
         ErrorKind::ConnectionReset => 54,
         ErrorKind::TimedOut => -1001,
         _ => -1005,
-    }
-}
-
-/// The first address that was there to refuse says more than those that no route leads to.
-fn connect_code(failures: &[ErrorKind]) -> i32 {
-    let missing = |kind: &&ErrorKind| !matches!(kind, ErrorKind::NetworkUnreachable | ErrorKind::NetworkDown);
-    match failures.iter().find(missing) {
-        None => -1009,
-        Some(ErrorKind::TimedOut) => -1001,
-        Some(_) => -1004,
     }
 }

@@ -7,11 +7,13 @@ use urlsession::CloseCode;
 use urlsession::internals::Output;
 
 use crate::calls::{Handler, Kind, Sending, message};
+use crate::missing;
 use crate::model::{Cause, Closing, Stage, TICK, io_code};
 use crate::network::End;
 use crate::peer::{Plain, content};
-use crate::plan::{Connect, Last, LookUp, Receives, length};
-use crate::world::{World, not_found, note};
+use crate::plan::{Address, Last, LookUp, Receives, length};
+use crate::race::{Race, address};
+use crate::world::{World, note};
 
 /// How many moves a run may have.
 const MOVES: usize = 60_000;
@@ -23,6 +25,7 @@ enum Move {
     Act,
     Resolved,
     Connected,
+    ConnectedLate,
     Up,
     Down,
     PeerReads,
@@ -75,8 +78,10 @@ impl World {
         add(self.out.is_some(), Move::Write, 5);
         add(self.out.is_none() && self.may_write && !self.blocked && self.connected, Move::TakeOutput, 5);
         add(self.may_act, Move::Act, 5);
-        add(self.resolving.is_some_and(|at| at <= now), Move::Resolved, 2);
-        add(self.connecting.is_some_and(|at| at <= now), Move::Connected, 2);
+        add(self.resolving.is_some_and(|(_, at)| at <= now), Move::Resolved, 2);
+        let attempt = self.race.as_ref().and_then(Race::next);
+        add(attempt.is_some_and(|at| at <= now), Move::Connected, 2);
+        add(!self.losers.is_empty(), Move::ConnectedLate, 1);
         add(self.network.up.is_moving() && self.network.up.at <= now, Move::Up, 2);
         add(self.network.down.is_moving() && self.network.down.at <= now, Move::Down, 2);
         add(self.peer_may_read(), Move::PeerReads, 2);
@@ -104,7 +109,8 @@ impl World {
             Move::TakeOutput => self.take_output(),
             Move::Act => self.act(),
             Move::Resolved => self.resolved(),
-            Move::Connected => self.connect_ends(),
+            Move::Connected => self.finish_attempt(),
+            Move::ConnectedLate => self.attempt_is_late(),
             Move::Up => {
                 self.network.up.arrive(self.network.grain, &mut self.rng);
                 self.network.up.at = self.model.now + self.pause();
@@ -158,8 +164,8 @@ impl World {
         });
         let moments = [
             deadline,
-            self.resolving.filter(|at| *at > now),
-            self.connecting.filter(|at| *at > now),
+            self.resolving.map(|(_, at)| at),
+            self.race.as_ref().and_then(Race::next),
             Some(self.network.up.at).filter(|_| self.network.up.is_moving()),
             Some(self.network.down.at).filter(|_| self.network.down.is_moving()),
             Some(self.peer_at).filter(|_| self.peer.has_plans()),
@@ -175,6 +181,12 @@ impl World {
     /// Time goes by; a deadline that has passed is looked at.
     fn pass(&mut self, time: u64) {
         self.model.pass(time);
+        if self.model.stage == Stage::Waiting && !self.model.suspended {
+            self.missing.pass(time);
+        }
+        if let Some(race) = self.race.as_mut().filter(|_| !self.model.suspended) {
+            race.pass(time);
+        }
         let now = self.instant();
         if self.loader.next_deadline().is_some_and(|deadline| deadline <= now) {
             note!(self, "timeout");
@@ -182,6 +194,8 @@ impl World {
             let next = self.loader.next_deadline();
             assert!(next.is_none_or(|deadline| deadline > now), "a deadline in the past");
         }
+        self.check_race();
+        self.check_missing();
         self.model.check_deadlines(&self.peer, &self.plan);
         if self.model.last_moment().is_some_and(|last| self.model.now >= last) {
             assert!(!self.loader.wants_read(), "the socket lives on after the end");
@@ -189,33 +203,38 @@ impl World {
     }
 
     fn resolved(&mut self) {
-        self.resolving = None;
-        if self.plan.look_up == LookUp::Hangs {
+        let Some((look_up, _)) = self.resolving.take() else { return };
+        if self.plan.look_up == LookUp::Hangs && self.missing.rounds == 0 {
             return;
         }
         let mut addresses: Vec<SocketAddr> = Vec::new();
         if self.plan.look_up == LookUp::Answers {
-            for last in 0..self.plan.connects.len() {
-                addresses.push(([192, 0, 2, last as u8 + 1], self.port()).into());
+            let all = self.plan.addresses.iter().enumerate();
+            addresses.extend(all.map(|(number, Address { six, .. })| address(number, *six, self.port())));
+            if self.rng.one_in(8) {
+                // One of them twice.
+                addresses.push(addresses[self.rng.below(addresses.len())]);
             }
         }
-        let answer = if self.plan.look_up == LookUp::Fails { Err(not_found()) } else { Ok(addresses) };
+        let answer = match self.plan.look_up {
+            _ if self.missing.rounds > 0 && self.missing.at_look_up => Err(missing::error(&mut self.rng)),
+            LookUp::Fails => Err(ErrorKind::NotFound.into()),
+            LookUp::Breaks => Err(ErrorKind::Other.into()),
+            _ => Ok(addresses),
+        };
+        self.model.way_code = match &answer {
+            // The task has ended meanwhile.
+            _ if self.model.stage != Stage::Resolving => None,
+            Ok(addresses) if addresses.is_empty() => Some(-1003),
+            Ok(_) => None,
+            Err(error) if error.kind() == ErrorKind::NotFound => Some(-1003),
+            Err(error) if error.kind() == ErrorKind::Other => Some(-1006),
+            Err(_) => Some(-1009),
+        };
         note!(self, "look-up: {answer:?}");
-        self.step(Cause::Resolved, |loader, env| loader.resolved(env, answer));
-    }
-
-    fn connect_ends(&mut self) {
-        self.connecting = None;
-        // A literal is one address, whatever the plan has for others.
-        let single = self.plan.literal && self.plan.tls.is_none();
-        let all = &self.plan.connects;
-        let connect = if single { all[all.len() - 1] } else { all[self.addresses] };
-        self.addresses += 1;
-        match connect {
-            Connect::Works => self.finish_connect(Ok(())),
-            Connect::Fails(kind) => self.finish_connect(Err(kind.into())),
-            Connect::Hangs => {}
-        }
+        self.addresses = answer.as_ref().ok().cloned();
+        self.step(Cause::Resolved, |loader, env| loader.resolved(env, look_up, answer));
+        self.model.way_code = None;
     }
 
     // The socket.
@@ -271,7 +290,7 @@ impl World {
                 self.step(Cause::GivenBack, |loader, env| loader.give_back(env, output));
                 self.step(Cause::WriteFailed(kind), |loader, env| loader.write_failed(env, error));
                 // It may make another connection, or be content with the answer that it has.
-                let goes_on = matches!(self.model.stage, Stage::Connecting | Stage::Answered);
+                let goes_on = self.model.stage.is_unconnected() || self.model.stage == Stage::Answered;
                 if self.model.ended.is_none() && self.model.broken.is_none() && !goes_on {
                     self.model.broken = Some(io_code(kind));
                 }
@@ -365,7 +384,7 @@ impl World {
     // The server.
 
     fn peer_may_read(&self) -> bool {
-        let closed = !self.connected && self.addresses > 0 && self.model.ended.is_some() && self.out.is_none();
+        let closed = !self.connected && self.attempted && self.model.ended.is_some() && self.out.is_none();
         let readable = self.network.up.is_readable() && self.peer.listens();
         !self.hung_up && (readable || (closed && !self.network.up.is_moving()))
     }
@@ -551,6 +570,12 @@ impl World {
             self.resume();
         } else if self.model.started.is_some() || self.rng.one_in(4) {
             note!(self, "suspend");
+            if self.model.stage == Stage::Waiting {
+                self.situations.insert("missing: suspended meanwhile");
+            }
+            if self.race.as_ref().is_some_and(Race::has_waiting) {
+                self.situations.insert("raced: suspended while addresses wait");
+            }
             self.model.suspended = self.model.ended.is_none();
             self.step(Cause::Other, |loader, env| loader.suspend(env.now));
         }

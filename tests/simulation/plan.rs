@@ -1,6 +1,7 @@
 //! What a run is about, chosen from its seed before it begins.
 
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr};
 
 use crate::deflate::{self, Deflate};
 use crate::network::{End, Fault};
@@ -19,8 +20,12 @@ pub struct Plan {
     /// The request cannot be sent.
     pub bad_request: bool,
     pub look_up: LookUp,
-    /// What becomes of the addresses, one after the other.
-    pub connects: Vec<Connect>,
+    /// `waits_for_connectivity`.
+    pub waits: bool,
+    /// How often the network is missing, before anything else happens.
+    pub missing: usize,
+    /// The addresses of the host, in the resolver's order.
+    pub addresses: Vec<Address>,
     pub request_timeout: u64,
     pub resource_timeout: u64,
     pub close_timeout: u64,
@@ -67,9 +72,19 @@ pub enum Certificate {
 pub enum LookUp {
     Answers,
     Fails,
+    /// It is not known whether there is such a host.
+    Breaks,
     Nothing,
     /// No answer ever comes.
     Hangs,
+}
+
+/// One of them: what becomes of a connection to it, and after how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Address {
+    pub six: bool,
+    pub connect: Connect,
+    pub after: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -253,7 +268,8 @@ impl Plan {
             1_000_000 => &[10_000, 30_000],
             _ => &[400, 3_000, 30_000],
         };
-        let maximum_send_queue = if rare(rng, 5) { Some(rng.pick(&[0, 100, 300, 300, 1000])) } else { None };
+        let queued = if deflate.agreed().is_some() { 2 } else { 5 };
+        let maximum_send_queue = if rare(rng, queued) { Some(rng.pick(&[0, 100, 300, 300, 1000])) } else { None };
         if let Some(queue) = maximum_send_queue
             && !rng.one_in(3)
         {
@@ -265,18 +281,20 @@ impl Plan {
         let way = Way::new(clean, tls.is_some(), rng);
         // Of what TLS has not told yet nobody can say whether the client has it: such a way is not lost in the middle.
         let may_fault = may_fault && (way.is_straight() || tls.is_none());
-        Self {
+        let mut plan = Self {
             clean,
             tls,
             way,
             literal: rng.one_in(3),
             bad_request: rare(rng, 150),
             look_up: if rare(rng, 20) {
-                rng.pick(&[LookUp::Fails, LookUp::Fails, LookUp::Nothing, LookUp::Hangs])
+                rng.pick(&[LookUp::Fails, LookUp::Fails, LookUp::Breaks, LookUp::Nothing, LookUp::Hangs])
             } else {
                 LookUp::Answers
             },
-            connects: Connect::several(clean, rng),
+            waits: rng.one_in(2),
+            missing: 0,
+            addresses: Address::several(clean, rng),
             request_timeout: if clean { 60_000 } else { rng.pick(&[500, 5_000, 60_000]) },
             resource_timeout,
             close_timeout: if clean { 30_000 } else { rng.pick(&[300, 2_500, 10_000]) },
@@ -303,12 +321,31 @@ impl Plan {
             pause: if long_pauses { 15_000 } else { 100 },
             pauses: rng.pick(&[0, 20, 200, 500]),
             caller: Caller::new(clean, clean_end, rng),
+        };
+        if rng.one_in(8) && (clean_end || !clean) {
+            plan.missing = rng.pick(&[1, 1, 2, 3, 8, 1000]);
+            if clean {
+                (plan.waits, plan.missing) = (true, plan.missing.min(8));
+            }
         }
+        plan
     }
 
     /// Whether the request offers subprotocols, as it does where the server chooses one.
     pub fn offers(&self) -> bool {
         matches!(self.answer, Answer::Accept { protocol: Some(_), .. })
+    }
+
+    /// What becomes of a connection to this address. A literal is one address, whatever the plan has for others.
+    pub fn address_of(&self, address: &SocketAddr) -> Address {
+        let last = match address.ip() {
+            IpAddr::V4(ip) => ip.octets()[3],
+            IpAddr::V6(ip) => ip.octets()[15],
+        };
+        match self.literal && self.tls.is_none() {
+            true => *self.addresses.iter().find(|one| one.connect == Connect::Works).unwrap_or(&self.addresses[0]),
+            false => self.addresses[usize::from(last) - 1],
+        }
     }
 
     /// A pause at this moment, in milliseconds; mostly none.
@@ -326,15 +363,30 @@ impl Tls {
     }
 }
 
-impl Connect {
+impl Address {
     pub fn several(clean: bool, rng: &mut Rng) -> Vec<Self> {
-        let count = if rng.one_in(3) { rng.within(1, 5) } else { 1 };
-        let mut all: Vec<Self> = (0..count).map(|_| Self::Fails(connect_failure(rng))).collect();
+        let count = if rng.one_in(3) { rng.within(1, 6) } else { 1 };
+        let hang = if clean || rng.one_in(2) { 4 } else { 1000 };
+        let one = |rng: &mut Rng| Self {
+            six: rng.one_in(2),
+            connect: if rng.one_in(hang) { Connect::Hangs } else { Connect::Fails(connect_failure(rng)) },
+            after: rng.pick(&[0, 0, 0, 30, 240, 249, 250, 251, 700]),
+        };
+        let mut all: Vec<Self> = (0..count).map(|_| one(rng)).collect();
         if clean || !rng.one_in(10) {
-            let last = all.len() - 1;
-            all[last] = if !clean && rng.one_in(30) { Self::Hangs } else { Self::Works };
+            // One of them works, and now and then another.
+            let index = rng.below(count);
+            all[index].connect = if !clean && rng.one_in(30) { Connect::Hangs } else { Connect::Works };
+            if rng.one_in(2) {
+                let index = rng.below(count);
+                all[index].connect = Connect::Works;
+            }
         }
         all
+    }
+
+    pub fn works() -> Vec<Self> {
+        vec![Self { six: false, connect: Connect::Works, after: 0 }]
     }
 }
 
@@ -344,6 +396,7 @@ fn connect_failure(rng: &mut Rng) -> ErrorKind {
         ErrorKind::HostUnreachable,
         ErrorKind::NetworkUnreachable,
         ErrorKind::NetworkDown,
+        ErrorKind::AddrNotAvailable,
         ErrorKind::TimedOut,
     ])
 }

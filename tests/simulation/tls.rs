@@ -6,12 +6,11 @@ use std::sync::{Arc, LazyLock};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, PKCS_ED25519, SerialNumber, date_time_ymd,
 };
-use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ClientConfig, ServerConfig, ServerConnection};
-use urlsession::internals::client_config;
-use urlsession::{RootCertificates, TlsProtocolVersion};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{RootCertStore, ServerConfig, ServerConnection};
+use urlsession::{ClientIdentity, RootCertificates, TlsProtocolVersion};
 
 use crate::plan::{Certificate, Tls};
 
@@ -23,13 +22,16 @@ pub const OTHER: &str = "away.test";
 
 struct Authority {
     pem: String,
+    der: CertificateDer<'static>,
     issuer: Issuer<'static, KeyPair>,
 }
 
 struct Configs {
     roots: RootCertificates,
-    clients: [Arc<ClientConfig>; 2],
     servers: Vec<(Certificate, Arc<ServerConfig>)>,
+    /// Of those that want to know who the client is.
+    curious: Vec<(Certificate, Arc<ServerConfig>)>,
+    identity: ClientIdentity,
 }
 
 static CONFIGS: LazyLock<Configs> = LazyLock::new(Configs::new);
@@ -59,22 +61,42 @@ impl Authority {
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = key();
-        let pem = params.self_signed(&key).unwrap().pem();
-        Self { pem, issuer: Issuer::new(params, key) }
+        let certificate = params.self_signed(&key).unwrap();
+        let (pem, der) = (certificate.pem(), certificate.der().clone());
+        Self { pem, der, issuer: Issuer::new(params, key) }
     }
 
     fn server(&self, hosts: &[&str], serial: u8, years: (i32, i32)) -> Arc<ServerConfig> {
+        self.server_for(hosts, serial, years, None)
+    }
+
+    /// `clients`: who issues the certificates of clients that it would like to see.
+    fn server_for(&self, hosts: &[&str], serial: u8, years: (i32, i32), clients: Option<&Self>) -> Arc<ServerConfig> {
         let key = key();
         let certificate = params(hosts, serial, years).signed_by(&key, &self.issuer).unwrap();
         let chain = vec![certificate.der().clone()];
         let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let config = ServerConfig::builder_with_provider(Arc::new(provider()))
             .with_protocol_versions(rustls::ALL_VERSIONS)
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(chain, key)
             .unwrap();
-        Arc::new(config)
+        let config = match clients {
+            None => config.with_no_client_auth(),
+            Some(clients) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(clients.der.clone()).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::new(provider()))
+                    .allow_unauthenticated()
+                    .build();
+                config.with_client_cert_verifier(verifier.unwrap())
+            }
+        };
+        Arc::new(config.with_single_cert(chain, key).unwrap())
+    }
+
+    fn identity(&self) -> ClientIdentity {
+        let key = key();
+        let certificate = params(&["client.test"], 9, (2000, 2500)).signed_by(&key, &self.issuer).unwrap();
+        ClientIdentity::from_pem(certificate.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap()
     }
 }
 
@@ -83,12 +105,6 @@ impl Configs {
         let trusted = Authority::new("trusted", 1);
         let unknown = Authority::new("unknown", 2);
         let roots = RootCertificates::from_pem(trusted.pem.as_bytes()).unwrap();
-        let client = |version| {
-            // Without tickets: no run may know what another one did.
-            let mut config = ClientConfig::clone(&client_config(&roots, version, version).unwrap());
-            config.resumption = Resumption::disabled();
-            Arc::new(config)
-        };
         let years = (2000, 2500);
         let servers = vec![
             (Certificate::Good, trusted.server(&[HOST, OTHER], 3, years)),
@@ -97,8 +113,12 @@ impl Configs {
             (Certificate::Expired, trusted.server(&[HOST, OTHER], 6, (2000, 2001))),
             (Certificate::NotYet, trusted.server(&[HOST, OTHER], 7, (2400, 2500))),
         ];
-        let clients = [client(TlsProtocolVersion::TlsV13), client(TlsProtocolVersion::TlsV12)];
-        Self { roots, clients, servers }
+        let clients = Authority::new("clients", 8);
+        let curious = vec![
+            (Certificate::Good, trusted.server_for(&[HOST, OTHER], 10, years, Some(&clients))),
+            (Certificate::UnknownRoot, unknown.server_for(&[HOST, OTHER], 11, years, Some(&clients))),
+        ];
+        Self { roots, servers, curious, identity: clients.identity() }
     }
 }
 
@@ -112,12 +132,22 @@ pub fn version(old: bool) -> TlsProtocolVersion {
     if old { TlsProtocolVersion::TlsV12 } else { TlsProtocolVersion::TlsV13 }
 }
 
-pub fn client(tls: Tls) -> Arc<ClientConfig> {
-    Arc::clone(&CONFIGS.clients[usize::from(tls.old)])
+/// Who the client is.
+pub fn identity() -> ClientIdentity {
+    CONFIGS.identity.clone()
 }
 
 pub fn server(tls: Tls) -> ServerConnection {
-    let (_, config) = CONFIGS.servers.iter().find(|(certificate, _)| *certificate == tls.certificate).unwrap();
+    begin(tls, &CONFIGS.servers)
+}
+
+/// A server that would like to know who the client is.
+pub fn curious_server(tls: Tls) -> ServerConnection {
+    begin(tls, &CONFIGS.curious)
+}
+
+fn begin(tls: Tls, configs: &[(Certificate, Arc<ServerConfig>)]) -> ServerConnection {
+    let (_, config) = configs.iter().find(|(certificate, _)| *certificate == tls.certificate).unwrap();
     let mut connection = ServerConnection::new(Arc::clone(config)).unwrap();
     connection.set_buffer_limit(None);
     connection

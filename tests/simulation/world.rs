@@ -7,13 +7,13 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use urlsession::internals::{
-    Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Random, Settings, Spare, Supply,
+    Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Proxies, Random, Settings, Spare, Supply,
 };
 use urlsession::{
     AuthenticationMethod, CredentialPersistence, SessionConfiguration, TlsProtocolVersion, Url, UrlCredential,
@@ -25,10 +25,12 @@ use crate::calls::{Handlers, Kind, Outcome, message, plain};
 use crate::compressed::Pressed;
 use crate::course::{self, Course, State};
 use crate::deflate::Wire;
+use crate::missing::Missing;
 use crate::model::{Cause, Model, Row, same};
 use crate::network::Network;
 use crate::peer::{Peer, Plain};
 use crate::plan::{Plan, Receives};
+use crate::race::Race;
 use crate::rng::Rng;
 use crate::tls;
 use crate::way::Method;
@@ -78,9 +80,18 @@ pub struct World {
     pub may_write: bool,
     pub may_act: bool,
     /// Which actions wait for their answer.
-    pub resolving: Option<u64>,
-    pub connecting: Option<u64>,
-    pub addresses: usize,
+    pub resolving: Option<(u32, u64)>,
+    /// The addresses that are tried, and how it is going.
+    pub race: Option<Race>,
+    pub missing: Missing,
+    /// The addresses are to be looked up.
+    pub look_up_is_due: bool,
+    /// What the resolver said.
+    pub addresses: Option<Vec<SocketAddr>>,
+    /// Attempts that were given up.
+    pub losers: Vec<u32>,
+    /// There was an answer to an attempt.
+    pub attempted: bool,
     /// Reading may go on, and the loader has not been told yet.
     pub read_on: bool,
     /// The completion has been told, and the loader does not know it yet.
@@ -170,6 +181,7 @@ impl World {
             model: Model::new(&plan),
             loader: Loader::new(settings, plan.limit),
             calls: plan.caller.calls,
+            missing: Missing::new(plan.missing),
             plan,
             rng,
             trace,
@@ -187,8 +199,11 @@ impl World {
             may_write: false,
             may_act: false,
             resolving: None,
-            connecting: None,
-            addresses: 0,
+            race: None,
+            look_up_is_due: false,
+            addresses: None,
+            losers: Vec::new(),
+            attempted: false,
             read_on: false,
             end_is_told: false,
             worker_at: 0,
@@ -213,7 +228,7 @@ impl World {
             cause: Cause::Other,
         };
         if world.plan.way.has_delegate {
-            world.loader.set_has_delegate();
+            world.loader.set_has_delegate(false);
         }
         note!(world, "{:?}", world.plan);
         if world.plan.caller.starts_first {
@@ -279,6 +294,7 @@ impl World {
         note!(self, "  tells {:.120}", format!("{event:?}"));
         let cause = self.cause;
         match &event {
+            Event::WaitingForConnectivity => self.says_missing(),
             Event::Informational(response) => assert_eq!(response.status_code(), 103),
             Event::Question(question) => self.asks(&question.clone()),
             Event::Open { .. } => {
@@ -404,6 +420,11 @@ impl World {
                 let told = self.model.available.is_empty() || self.model.receive_line.waiting().is_empty();
                 assert!(told || self.model.ended.is_some(), "a fault before the messages that came before it");
                 self.step(Cause::GiveUp, |loader, env| loader.give_up(env));
+            }
+            Callback::WaitingForConnectivity => {
+                assert!(!std::mem::replace(&mut self.missing.told, true), "the delegate is told once");
+                let told = &self.model.told;
+                assert!(!told.open && !told.close && !told.metrics && self.question.is_none());
             }
             Callback::Informational(_) => {
                 assert!(!self.model.told.open && !self.model.told.close && !self.model.told.metrics);
@@ -541,23 +562,23 @@ impl World {
         };
         note!(self, "{action:?}");
         match action {
-            Action::Resolve { host, port } => {
+            Action::Resolve { look_up, host, port } => {
                 assert_eq!((Some(host.as_str()), port), (self.peer.course.current.url.host_str(), self.port()));
-                assert!(self.resolving.is_none() && self.addresses == 0);
-                self.resolving = Some(self.model.now + self.pause());
+                assert!(std::mem::take(&mut self.look_up_is_due), "a look-up again");
+                assert!(self.resolving.is_none() && self.race.is_none() && !self.connected);
+                self.resolving = Some((look_up, self.model.now + self.pause()));
             }
-            Action::Connect(address) => {
+            Action::Connect { attempt, address } => {
                 assert_eq!(address.port(), self.port());
                 if self.plan.literal && self.plan.tls.is_none() {
                     assert_eq!(self.peer.course.current.url.host_str(), Some(&*address.ip().to_string()));
                 }
-                assert!(!self.connected && self.connecting.is_none());
-                self.connecting = Some(self.model.now + self.pause());
+                self.begin_attempt(attempt, address);
             }
             Action::Disconnect if self.model.ended.is_none() => self.disconnected(),
             Action::Disconnect => {
                 self.connected = false;
-                self.connecting = None;
+                self.losers.clear();
             }
         }
     }
@@ -570,28 +591,11 @@ impl World {
         self.plan.pause(&mut self.rng)
     }
 
-    /// The answer to a connect.
-    pub fn finish_connect(&mut self, result: io::Result<()>) {
-        let address = ([192, 0, 2, 1], self.port()).into();
-        note!(self, "connect: {result:?}");
-        match result {
-            Ok(()) => {
-                self.connected = true;
-                self.step(Cause::Connected, |loader, env| loader.connected(env, None, Some(address)));
-            }
-            Err(error) => {
-                self.model.connect_failures.push(error.kind());
-                self.step(Cause::ConnectFailed, |loader, env| loader.connect_failed(env, error));
-            }
-        }
-    }
-
     /// The first `resume()`.
     pub fn start(&mut self) {
         note!(self, "start");
         self.model.started = Some(self.model.now);
-        let tls = self.plan.tls.map(tls::client);
-        self.step(Cause::Start, |loader, env| loader.start(env, Ok(tls)));
+        self.step(Cause::Start, |loader, env| loader.start(env, None));
     }
 }
 
@@ -629,7 +633,7 @@ fn settings(plan: &Plan) -> (Settings, Course) {
     options.client_max_window_bits = deflate.client.bits.unwrap_or(15);
     options.server_max_window_bits = deflate.server.bits.unwrap_or(15);
     let mut configuration = SessionConfiguration::ephemeral();
-    if !plan.way.is_straight() {
+    if plan.tls.is_some() || !plan.way.is_straight() {
         configuration.root_certificates = tls::roots();
         let version = plan.tls.map_or(TlsProtocolVersion::TlsV13, |tls| tls::version(tls.old));
         configuration.tls_minimum_supported_protocol_version = version;
@@ -646,18 +650,14 @@ fn settings(plan: &Plan) -> (Settings, Course) {
         storage.set(UrlCredential::new(user, password, CredentialPersistence::ForSession), &space);
     }
     configuration.timeout_interval_for_request = Duration::from_millis(plan.request_timeout);
+    configuration.waits_for_connectivity = plan.waits;
     configuration.timeout_interval_for_resource = Duration::from_millis(plan.resource_timeout);
     configuration.http_additional_headers.insert("X-Common".to_owned(), "yes".to_owned());
     configuration.web_socket = options;
     let settings = Settings {
         request: Arc::new(request),
-        common: Arc::new(Common::new(&configuration)),
+        common: Arc::new(Common::new(&configuration, Proxies::new(None, |_| None))),
         epoch: Epoch { instant: *BASE, date: SystemTime::UNIX_EPOCH },
     };
     (settings, course)
-}
-
-/// The failure of a look-up.
-pub fn not_found() -> io::Error {
-    io::Error::other("no such host")
 }

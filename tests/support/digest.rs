@@ -82,7 +82,16 @@ impl Gate {
 
     /// Checks the answer of a request, or says what is wrong with it.
     pub fn check(&self, request: &Request) -> Result<Given, String> {
-        let [value] = request.fields("Authorization")[..] else { return Err("no answer, or several".to_owned()) };
+        self.check_field(request, "Authorization")
+    }
+
+    /// The same of a request to a proxy.
+    pub fn check_proxy(&self, request: &Request) -> Result<Given, String> {
+        self.check_field(request, "Proxy-Authorization")
+    }
+
+    fn check_field(&self, request: &Request, field: &str) -> Result<Given, String> {
+        let [value] = request.fields(field)[..] else { return Err("no answer, or several".to_owned()) };
         let value = value.strip_prefix("Digest ").ok_or("not Digest")?;
         let parts = Parts::read(value)?;
         parts.equal("realm", self.realm)?;
@@ -102,7 +111,7 @@ impl Gate {
         let nonce = parts.get("nonce").to_owned();
         let client_nonce = parts.get("cnonce").to_owned();
         let key = self.key(&nonce, &client_nonce);
-        let request_hash = self.hash(&["GET", request.target()]);
+        let request_hash = self.hash(&[request.method(), request.target()]);
         let expected = match self.qop {
             "" => self.hash(&[&key, &nonce, &request_hash]),
             _ => self.hash(&[&key, &nonce, parts.get("nc"), &client_nonce, "auth", &request_hash]),

@@ -16,11 +16,13 @@ type OnRedirect = dyn Fn(&SessionTask, &HttpUrlResponse, UrlRequest, Redirection
 type OnChallenge = dyn Fn(&AuthenticationChallenge, ChallengeHandler) + Send + Sync;
 type OnMetrics = dyn Fn(&TaskMetrics) + Send + Sync;
 
-/// Replies of a delegate. It follows redirects, and leaves challenges to the default.
+/// Replies of a delegate. It follows redirects, and leaves challenges to the default. Whether a server is trusted is noted only
+/// where the test has a reply to it.
 pub struct Guide {
     pub recorder: Arc<Recorder>,
     pub on_redirect: Box<OnRedirect>,
     pub on_challenge: Box<OnChallenge>,
+    pub on_trust: Option<Box<OnChallenge>>,
     pub on_metrics: Box<OnMetrics>,
 }
 
@@ -31,6 +33,7 @@ impl Guide {
             recorder,
             on_redirect: Box::new(|_, _, request, handler| handler(Some(request))),
             on_challenge: Box::new(|_, handler| handler(AuthChallengeDisposition::PerformDefaultHandling, None)),
+            on_trust: None,
             on_metrics: Box::new(|_| {}),
         };
         (guide, events)
@@ -54,6 +57,12 @@ impl Guide {
         self
     }
 
+    /// Replies where a server's certificates are shown.
+    pub fn trust(mut self, reply: impl Fn(&AuthenticationChallenge, ChallengeHandler) + Send + Sync + 'static) -> Self {
+        self.on_trust = Some(Box::new(reply));
+        self
+    }
+
     /// Answers every challenge with this.
     pub fn credential(self, credential: UrlCredential) -> Self {
         self.challenge(move |_, handler| handler(AuthChallengeDisposition::UseCredential, Some(credential.clone())))
@@ -62,6 +71,21 @@ impl Guide {
     pub fn metrics(mut self, look: impl Fn(&TaskMetrics) + Send + Sync + 'static) -> Self {
         self.on_metrics = Box::new(look);
         self
+    }
+
+    /// Notes a challenge of `whose` and replies to it.
+    fn challenged(&self, whose: &str, challenge: &AuthenticationChallenge, handler: ChallengeHandler) {
+        if challenge.protection_space().authentication_method() != AuthenticationMethod::ServerTrust {
+            self.recorder.note(format!("{whose}challenge {}", shown(challenge)));
+            return (self.on_challenge)(challenge, handler);
+        }
+        match &self.on_trust {
+            Some(reply) => {
+                self.recorder.note(format!("{whose}challenge {}", shown(challenge)));
+                reply(challenge, handler);
+            }
+            None => handler(AuthChallengeDisposition::PerformDefaultHandling, None),
+        }
     }
 
     pub fn session(self, configuration: SessionConfiguration) -> UrlSession {
@@ -130,6 +154,8 @@ pub fn shown(challenge: &AuthenticationChallenge) -> String {
         AuthenticationMethod::HttpDigest => "digest",
         AuthenticationMethod::Ntlm => "ntlm",
         AuthenticationMethod::Negotiate => "negotiate",
+        AuthenticationMethod::ServerTrust => "trust",
+        AuthenticationMethod::ClientCertificate => "certificate",
         _ => "other",
     };
     let user = challenge.proposed_credential().and_then(UrlCredential::user);
@@ -142,8 +168,7 @@ impl SessionDelegate for Guide {
     }
 
     fn did_receive_challenge(&self, _: &UrlSession, challenge: &AuthenticationChallenge, handler: ChallengeHandler) {
-        self.recorder.note(format!("session challenge {}", shown(challenge)));
-        (self.on_challenge)(challenge, handler);
+        self.challenged("session ", challenge, handler);
     }
 }
 
@@ -167,8 +192,7 @@ impl TaskDelegate for Guide {
         challenge: &AuthenticationChallenge,
         completion_handler: ChallengeHandler,
     ) {
-        self.recorder.note(format!("challenge {}", shown(challenge)));
-        (self.on_challenge)(challenge, completion_handler);
+        self.challenged("", challenge, completion_handler);
     }
 
     fn did_receive_informational_response(&self, session: &UrlSession, task: &SessionTask, response: &HttpUrlResponse) {

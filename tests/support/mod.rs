@@ -3,14 +3,24 @@
 
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub mod authority;
+#[cfg(target_os = "linux")]
+pub mod black_hole;
 pub mod deflate;
 pub mod digest;
 pub mod echo;
 pub mod flood;
 pub mod guide;
 pub mod hooks;
+pub mod link;
+#[cfg(target_os = "linux")]
+pub mod name_server;
+#[cfg(target_os = "linux")]
+pub mod namespace;
 pub mod origin;
+pub mod proxy;
 pub mod scene;
+pub mod socks;
 pub mod tls;
 
 use std::fmt::Debug;
@@ -50,7 +60,17 @@ impl Server {
 
     /// `count` connections, one after the other accepted, each on a thread of its own.
     pub fn many(count: usize, script: impl Fn(usize, Peer) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+        Self::at(([127, 0, 0, 1], 0), count, script)
+    }
+
+    /// [`many`](Self::many) at an address of this machine.
+    pub fn at(
+        address: impl Into<SocketAddr>,
+        count: usize,
+        script: impl Fn(usize, Peer) + Send + Sync + 'static,
+    ) -> Self {
+        let address = address.into();
+        let listener = TcpListener::bind(address).unwrap_or_else(|error| panic!("{address}: {error}"));
         let address = listener.local_addr().unwrap();
         let script = Arc::new(script);
         let thread = thread::spawn(move || {
@@ -429,6 +449,10 @@ impl TaskDelegate for Recorder {
         response: &HttpUrlResponse,
     ) {
         self.note(format!("informational {}", response.status_code()));
+    }
+
+    fn task_is_waiting_for_connectivity(&self, _session: &UrlSession, _task: &SessionTask) {
+        self.note("waiting");
     }
 
     fn did_finish_collecting_metrics(&self, _session: &UrlSession, _task: &SessionTask, _metrics: &TaskMetrics) {

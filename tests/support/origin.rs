@@ -10,9 +10,10 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::ServerConfig;
 use urlsession::Url;
 
+use super::link::{Link, Visit};
 use super::{Frame, PATIENCE, accept_for, field, frame};
 
 /// A request as it came.
@@ -28,6 +29,10 @@ pub struct Request {
 }
 
 impl Request {
+    pub fn method(&self) -> &str {
+        self.head.split(' ').next().unwrap_or_default()
+    }
+
     /// The target of the request line.
     pub fn target(&self) -> &str {
         self.head.split(' ').nth(1).unwrap_or_default()
@@ -97,6 +102,7 @@ pub struct Origin {
     seen: Arc<Mutex<Vec<Request>>>,
     connections: Arc<AtomicUsize>,
     ended: Arc<AtomicUsize>,
+    visits: Arc<Mutex<Vec<Visit>>>,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -104,17 +110,30 @@ pub struct Origin {
 impl Origin {
     /// For `ws`.
     pub fn new(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with(Speaks::Plain, answer)
+        Self::with("127.0.0.1", Speaks::Plain, answer)
     }
 
     /// For `wss`.
     pub fn secure(config: Arc<ServerConfig>, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with(Speaks::Tls(config), answer)
+        Self::with("127.0.0.1", Speaks::Tls(config), answer)
+    }
+
+    /// For `ws` at `::1`; `None` where this machine has no such address.
+    pub fn new_v6(answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Option<Self> {
+        TcpListener::bind("[::1]:0").ok().map(|_| Self::with("[::1]", Speaks::Plain, answer))
+    }
+
+    /// For `wss` at `::1`; `None` where this machine has no such address.
+    pub fn secure_v6(
+        config: Arc<ServerConfig>,
+        answer: impl Fn(&Request) -> Answer + Send + Sync + 'static,
+    ) -> Option<Self> {
+        TcpListener::bind("[::1]:0").ok().map(|_| Self::with("[::1]", Speaks::Tls(config), answer))
     }
 
     /// For `ws` and `wss` on one port.
     pub fn both(config: Arc<ServerConfig>, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        Self::with(Speaks::Both(config), answer)
+        Self::with("127.0.0.1", Speaks::Both(config), answer)
     }
 
     /// Each request in its turn gets the next of these answers, and behind the last the connection ends.
@@ -123,18 +142,19 @@ impl Origin {
         Self::new(move |_| answers.lock().unwrap().pop_front().unwrap_or(Answer::Nothing))
     }
 
-    fn with(speaks: Speaks, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a loopback port");
+    fn with(host: &str, speaks: Speaks, answer: impl Fn(&Request) -> Answer + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind(format!("{host}:0")).expect("a loopback port");
         let address = listener.local_addr().unwrap();
         let scheme = if matches!(speaks, Speaks::Tls(_)) { "wss" } else { "ws" };
         let seen = Arc::new(Mutex::new(Vec::new()));
         let connections = Arc::new(AtomicUsize::new(0));
         let ended = Arc::new(AtomicUsize::new(0));
+        let visits = Arc::new(Mutex::new(Vec::new()));
         let over = Arc::new(AtomicBool::new(false));
         let answer = Arc::new(answer);
         let thread = thread::spawn({
             let (seen, connections, over) = (Arc::clone(&seen), Arc::clone(&connections), Arc::clone(&over));
-            let ended = Arc::clone(&ended);
+            let (ended, visits) = (Arc::clone(&ended), Arc::clone(&visits));
             move || {
                 for stream in listener.incoming() {
                     if over.load(Ordering::SeqCst) {
@@ -143,6 +163,8 @@ impl Origin {
                     let Ok(stream) = stream else { return };
                     let connection = connections.fetch_add(1, Ordering::SeqCst);
                     let (seen, answer, ended) = (Arc::clone(&seen), Arc::clone(&answer), Arc::clone(&ended));
+                    let visits = Arc::clone(&visits);
+                    visits.lock().unwrap().push(Visit::default());
                     let config = match &speaks {
                         Speaks::Plain => None,
                         Speaks::Tls(config) => Some((Arc::clone(config), true)),
@@ -158,9 +180,7 @@ impl Origin {
                             config.filter(|(_, always)| *always || (stream.peek(&mut first).is_ok() && first == [22]));
                         let secure = config.is_some();
                         let mut stream: Box<dyn Stream> = match config {
-                            Some((config, _)) => {
-                                Box::new(StreamOwned::new(ServerConnection::new(config).unwrap(), stream))
-                            }
+                            Some((config, _)) => Box::new(Link::secure(stream, &config, (&visits, connection))),
                             None => Box::new(stream),
                         };
                         // A client may go at any time.
@@ -170,7 +190,7 @@ impl Origin {
                 }
             }
         });
-        Self { address, scheme, seen, connections, ended, over, thread: Some(thread) }
+        Self { address, scheme, seen, connections, ended, visits, over, thread: Some(thread) }
     }
 
     pub fn port(&self) -> u16 {
@@ -178,7 +198,8 @@ impl Origin {
     }
 
     pub fn url(&self, path: &str) -> Url {
-        self.url_of("127.0.0.1", path)
+        let host = if self.address.is_ipv6() { "[::1]" } else { "127.0.0.1" };
+        self.url_of(host, path)
     }
 
     /// `localhost` is another host than `127.0.0.1`.
@@ -203,6 +224,11 @@ impl Origin {
     /// What was asked so far, whole heads only.
     pub fn seen(&self) -> Vec<Request> {
         self.seen.lock().unwrap().clone()
+    }
+
+    /// What came of each connection's TLS, by their numbers.
+    pub fn visits(&self) -> Vec<Visit> {
+        self.visits.lock().unwrap().clone()
     }
 
     /// How many connections were made.

@@ -20,8 +20,8 @@ pub const ONLY_13: &[&SupportedProtocolVersion] = &[&rustls::version::TLS13];
 /// A root with what it signs.
 pub struct Authority {
     pub pem: String,
-    certificate: CertificateDer<'static>,
-    issuer: Issuer<'static, KeyPair>,
+    pub certificate: CertificateDer<'static>,
+    pub issuer: Issuer<'static, KeyPair>,
 }
 
 /// The root that the tests trust.
@@ -32,21 +32,29 @@ pub type Identity = (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>);
 
 impl Authority {
     pub fn new(name: &str) -> Self {
+        Self::with_key(name, KeyPair::generate().unwrap())
+    }
+
+    /// One that signs with this key.
+    pub fn with_key(name: &str, key: KeyPair) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().unwrap();
         let certificate = params.self_signed(&key).unwrap();
         Self { pem: certificate.pem(), certificate: certificate.der().clone(), issuer: Issuer::new(params, key) }
     }
 
     /// A certificate for `names` (addresses are names, too), after `change`.
     pub fn sign(&self, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
+        self.sign_key(&KeyPair::generate().unwrap(), names, change)
+    }
+
+    /// The same for a server that has this key.
+    pub fn sign_key(&self, key: &KeyPair, names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Identity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
         change(&mut params);
-        let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let certificate = params.signed_by(key, &self.issuer).unwrap();
         (vec![certificate.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
 
@@ -59,7 +67,7 @@ impl Authority {
 }
 
 /// The cryptography that the crate was built with.
-fn provider() -> Arc<CryptoProvider> {
+pub fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "ring")]
     return Arc::new(rustls::crypto::ring::default_provider());
     #[cfg(not(feature = "ring"))]

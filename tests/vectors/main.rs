@@ -11,10 +11,13 @@ mod credentials;
 mod exchanges;
 mod extensions;
 mod frames;
+mod happy_eyeballs;
 mod heads;
+mod proxies;
 mod redirects;
 #[path = "../support/mod.rs"]
 mod support;
+mod tls;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

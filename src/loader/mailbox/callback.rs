@@ -13,6 +13,8 @@ pub enum Callback {
     /// No call of user code: the messages before the server's fault are told, as far as receives waited for them, and
     /// [`Loader::give_up`](crate::loader::Loader::give_up) is due.
     Fault,
+    /// `task_is_waiting_for_connectivity`.
+    WaitingForConnectivity,
     /// `did_receive_informational_response`.
     Informational(HttpUrlResponse),
     /// A question to a delegate, and how many of those who may answer it have passed it on.
@@ -37,6 +39,7 @@ impl fmt::Debug for Callback {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fault => formatter.write_str("Fault"),
+            Self::WaitingForConnectivity => formatter.write_str("WaitingForConnectivity"),
             Self::Informational(response) => formatter.debug_tuple("Informational").field(response).finish(),
             Self::Question(question, _) => formatter.debug_tuple("Question").field(question).finish(),
             Self::Open(protocol) => formatter.debug_tuple("Open").field(protocol).finish(),

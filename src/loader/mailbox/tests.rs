@@ -93,6 +93,7 @@ impl Desk {
         let told = match callback {
             Callback::Sent(handler, result) | Callback::Pong(handler, result) => return done(handler, result),
             Callback::Received(receive, result) => return done(receive.handler, result),
+            Callback::WaitingForConnectivity => "waiting".to_owned(),
             Callback::Informational(response) => format!("informational {}", response.status_code()),
             Callback::Question(question, passed_on) => format!("question {} {passed_on}", question.number),
             Callback::Open(protocol) => format!("open {protocol:?}"),

@@ -1,8 +1,7 @@
 //! What of the ciphertext is kept until more comes.
 #![forbid(unsafe_code)]
 
-use super::explain::failure;
-use crate::foundation::{ErrorCode, UrlError};
+use crate::foundation::{ErrorCode, UrlError, failure};
 
 /// The header of a record: its type, its version, the length of what follows (RFC 8446 §5.1).
 const HEADER: usize = 5;
@@ -19,6 +18,8 @@ pub struct Kept {
     /// So many bytes at the front are whole records, decrypted where they lie, of a message that is not whole. What is behind
     /// them is the beginning of a record.
     whole: usize,
+    /// rustls was stopped on its way, and has not looked at all of it.
+    is_paused: bool,
 }
 
 impl Kept {
@@ -52,9 +53,19 @@ impl Kept {
         Ok(())
     }
 
+    /// Keeps all that rustls has not looked at, whatever it is. What was measured at its front was measured; the rest is now.
+    pub fn pause(&mut self, rest: Vec<u8>) {
+        self.measure(&rest);
+        self.is_paused = !rest.is_empty();
+        self.bytes = rest;
+    }
+
     /// Takes from `ciphertext` what the record at the end lacks. Whether there is something new for rustls to look at: a whole
     /// record, or the header of one, which may be refused before the rest is there.
     pub fn complete(&mut self, ciphertext: &mut &mut [u8]) -> bool {
+        if std::mem::take(&mut self.is_paused) {
+            return true;
+        }
         let lacks = missing(self.begun());
         let count = lacks.min(ciphertext.len());
         let (taken, rest) = std::mem::take(ciphertext).split_at_mut(count);

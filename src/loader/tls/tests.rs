@@ -3,15 +3,19 @@ use std::io::{Read, Write};
 use std::sync::LazyLock;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{AlertDescription, Error, RootCertStore, ServerConfig, ServerConnection, SupportedProtocolVersion};
 
-use super::explain::{difference, names};
 use super::*;
+use crate::foundation::{ErrorStage, RootCertificates, provider};
 use TlsProtocolVersion::{TlsV12, TlsV13};
 
+mod identities;
 mod records;
+mod resumption;
+mod tunnels;
+mod verdicts;
 
 /// A root with what it signs.
 struct Authority {
@@ -90,21 +94,28 @@ struct Pair {
     cut: usize,
     to_client: Vec<u8>,
     plaintext: Vec<u8>,
+    /// An answer was awaited.
+    presented: bool,
     handshake_done: bool,
     closed: bool,
     server_error: Option<Error>,
 }
 
 impl Pair {
-    fn new(client: Arc<ClientConfig>, host: &str, server: impl Into<Arc<ServerConfig>>, cut: usize) -> Self {
+    fn new(client: Arc<TlsContext>, host: &str, server: impl Into<Arc<ServerConfig>>, cut: usize) -> Self {
+        Self::of(to(&client, host), server, cut)
+    }
+
+    fn of(client: Server<'_>, server: impl Into<Arc<ServerConfig>>, cut: usize) -> Self {
         let mut server = ServerConnection::new(server.into()).unwrap();
         server.set_buffer_limit(None);
         Self {
-            client: TlsStream::new(client, host).unwrap(),
+            client: TlsStream::new(client).unwrap(),
             server,
             cut,
             to_client: Vec::new(),
             plaintext: Vec::new(),
+            presented: false,
             handshake_done: false,
             closed: false,
             server_error: None,
@@ -113,7 +124,7 @@ impl Pair {
 
     /// A pair that trusts one another, for `localhost`.
     fn trusting(version: TlsProtocolVersion, cut: usize) -> Self {
-        let client = client_config(&TRUSTED.roots(), version, version).unwrap();
+        let client = context(&TRUSTED, version, version);
         Self::new(client, "localhost", server_config(BOTH, TRUSTED.sign(&["localhost"], |_| ()), false), cut)
     }
 
@@ -132,11 +143,15 @@ impl Pair {
         }
     }
 
-    /// Brings what waits for the client to it, in pieces.
+    /// Brings what waits for the client to it, in pieces, until it waits for an answer.
     fn answer_client(&mut self) -> Result<(), UrlError> {
-        for piece in std::mem::take(&mut self.to_client).chunks(self.cut) {
-            self.feed(piece)?;
+        let mut bytes = std::mem::take(&mut self.to_client);
+        while !bytes.is_empty() && !self.client.is_waiting() {
+            let rest = bytes.split_off(self.cut.min(bytes.len()));
+            self.feed(&bytes)?;
+            bytes = rest;
         }
+        self.to_client = bytes;
         Ok(())
     }
 
@@ -152,6 +167,11 @@ impl Pair {
                 Received::All => return Ok(()),
                 Received::Closed => {
                     self.closed = true;
+                    return Ok(());
+                }
+                Received::Presented => {
+                    assert!(!std::mem::replace(&mut self.presented, true), "it is told once");
+                    assert!(rest.is_empty() && !self.handshake_done);
                     return Ok(());
                 }
                 Received::Secured => {
@@ -170,7 +190,7 @@ impl Pair {
     fn run(&mut self) -> Result<(), UrlError> {
         loop {
             self.ask_server();
-            if self.to_client.is_empty() {
+            if self.to_client.is_empty() || self.client.is_waiting() {
                 return Ok(());
             }
             if let Err(error) = self.answer_client() {
@@ -194,8 +214,18 @@ impl Pair {
     }
 }
 
-fn client(roots: &Authority) -> Arc<ClientConfig> {
-    client_config(&roots.roots(), TlsV12, TlsV13).unwrap()
+/// What trusts `roots`.
+fn context(roots: &Authority, minimum: TlsProtocolVersion, maximum: TlsProtocolVersion) -> Arc<TlsContext> {
+    Arc::new(TlsContext::new(&roots.roots(), minimum, maximum).unwrap())
+}
+
+fn client(roots: &Authority) -> Arc<TlsContext> {
+    context(roots, TlsV12, TlsV13)
+}
+
+/// Nobody is asked.
+fn to<'a>(context: &'a Arc<TlsContext>, host: &'a str) -> Server<'a> {
+    Server { context, host, port: 443, asks: false, identity: None, through: None }
 }
 
 #[test]
@@ -324,7 +354,7 @@ fn versions() {
         (TlsV12, TlsV12, supported(TlsV13), None),
     ];
     for (minimum, maximum, offered, chosen) in table {
-        let client = client_config(&TRUSTED.roots(), minimum, maximum).unwrap();
+        let client = context(&TRUSTED, minimum, maximum);
         let mut pair = Pair::new(client, "localhost", server(offered), usize::MAX);
         match (pair.run(), chosen) {
             (Ok(()), Some(_)) => assert_eq!(pair.client.protocol_version(), chosen),
@@ -335,7 +365,7 @@ fn versions() {
             (result, _) => panic!("{minimum:?} to {maximum:?}: {result:?}"),
         }
     }
-    let error = client_config(&TRUSTED.roots(), TlsV13, TlsV12).unwrap_err();
+    let error = TlsContext::new(&TRUSTED.roots(), TlsV13, TlsV12).unwrap_err();
     assert_eq!((error.code(), error.stage()), (ErrorCode::SecureConnectionFailed, ErrorStage::Request));
     assert!(error.reason().contains("TlsV13") && error.reason().contains("TlsV12"), "{error}");
 }
@@ -343,7 +373,7 @@ fn versions() {
 #[test]
 fn a_host_that_no_certificate_can_be_for() {
     for host in ["", "a..b", "[::1", "a b", "-.example"] {
-        let error = TlsStream::new(client(&TRUSTED), host).unwrap_err();
+        let error = TlsStream::new(to(&client(&TRUSTED), host)).unwrap_err();
         assert_eq!((error.code(), error.stage()), (ErrorCode::SecureConnectionFailed, ErrorStage::Tls), "{host}");
     }
 }
@@ -544,29 +574,5 @@ fn alerts_of_the_server() {
         let error = pair.answer_client().unwrap_err();
         assert_eq!((error.code(), error.stage()), (code, ErrorStage::Tls), "{alert}");
         assert!(error.reason().contains(reason), "{error}");
-    }
-}
-
-#[test]
-fn reasons_in_plain_words() {
-    let at = |seconds| UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds));
-    let table = [(0, "0 seconds"), (1, "1 second"), (119, "1 minute"), (7200, "2 hours"), (200_000, "2 days")];
-    for (seconds, words) in table {
-        assert_eq!(difference(at(1000 + seconds), at(1000)), words);
-    }
-    assert_eq!(difference(at(0), at(1000)), "0 seconds");
-    let long = format!("DnsName(\"{}\")", "a".repeat(5000));
-    let table: [(&[&str], String); 4] = [
-        (&[], "no host".to_owned()),
-        (
-            &["DnsName(\"a.example\")", "IpAddress(::1)", "Unsupported(0x80)"],
-            "`a.example`, `::1`, `Unsupported(0x80)`".to_owned(),
-        ),
-        (&["DnsName(\"a\nb\u{202e}\")"], "`a\\nb\\u{202e}`".to_owned()),
-        (&[&long], format!("`{}`", "a".repeat(100))),
-    ];
-    for (presented, words) in table {
-        let presented: Vec<String> = presented.iter().map(|name| (*name).to_owned()).collect();
-        assert_eq!(names(&presented), words);
     }
 }

@@ -14,7 +14,8 @@ use url::Url;
 
 use super::*;
 use crate::foundation::{Completion, Message, Random, SessionConfiguration, UrlRequest};
-use crate::loader::{Common, Env, Epoch, Event, Loader, Settings, Spare};
+use crate::http::Proxies;
+use crate::loader::{Action, Common, Env, Epoch, Event, Loader, Settings, Spare};
 use crate::websocket::Supply;
 
 impl Pair {
@@ -254,7 +255,7 @@ fn the_server_changes_its_keys() {
 }
 
 /// The first suite of `version`, for so many records with one key.
-fn short_lived(version: TlsProtocolVersion, limit: u64) -> Arc<ClientConfig> {
+fn short_lived(version: TlsProtocolVersion, limit: u64) -> Arc<TlsContext> {
     let mut provider = provider();
     let is_of = |suite: &SupportedCipherSuite| suite.tls13().is_some() == (version == TlsV13);
     let common = |common: &CipherSuiteCommon| CipherSuiteCommon {
@@ -275,7 +276,8 @@ fn short_lived(version: TlsProtocolVersion, limit: u64) -> Arc<ClientConfig> {
     provider.cipher_suites = vec![suite];
     let config = ClientConfig::builder_with_provider(Arc::new(provider)).with_protocol_versions(supported(version));
     let roots = TRUSTED.roots();
-    Arc::new(config.unwrap().with_root_certificates(Arc::clone(roots.store())).with_no_client_auth())
+    let config = config.unwrap().with_root_certificates(Arc::clone(roots.store())).with_no_client_auth();
+    Arc::new(TlsContext::of(config))
 }
 
 #[test]
@@ -424,17 +426,21 @@ fn a_task_whose_keys_are_used_up_is_lost() {
     let mut supply = Supply::new(Random::new(|pool| pool.fill(7)));
     let (mut spare, mut events) = (Spare::default(), Vec::new());
     let env = &mut Env { now, supply: &mut supply, spare: &mut spare, events: &mut events };
+    let common = Common::new(&SessionConfiguration::default(), Proxies::new(Some(&[]), |_| None));
+    common.set_tls(short_lived(TlsV12, 6));
     let settings = Settings {
         request: Arc::new(UrlRequest::new(Url::parse("wss://localhost/").unwrap())),
-        common: Arc::new(Common::new(&SessionConfiguration::default())),
+        common: Arc::new(common),
         epoch: Epoch { instant: now, date: SystemTime::UNIX_EPOCH },
     };
     let mut loader = Loader::new(settings, 1024);
     let config = server_config(ONLY_12, TRUSTED.sign(&["localhost"], |_| ()), false);
     let mut server = ServerConnection::new(Arc::new(config)).unwrap();
-    loader.start(env, Ok(Some(short_lived(TlsV12, 6))));
-    loader.resolved(env, Ok(vec![([127, 0, 0, 1], 443).into()]));
-    loader.connected(env, None, None);
+    loader.start(env, None);
+    let Some(Action::Resolve { look_up, .. }) = loader.next_action() else { panic!("no look-up") };
+    loader.resolved(env, look_up, Ok(vec![([127, 0, 0, 1], 443).into()]));
+    assert!(matches!(loader.next_action(), Some(Action::Connect { attempt: 0, .. })));
+    loader.connected(env, 0, None, None);
     let mut request = Vec::new();
     while !request.ends_with(b"\r\n\r\n") {
         deliver(&mut loader, env, &mut server);
