@@ -3,78 +3,18 @@
 //!
 //! Each test tells its requests apart in the servers' logs by the query.
 
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, mpsc};
-use std::{env, fs};
+use urlsession::{CredentialPersistence, Url};
 
-use urlsession::{
-    AuthChallengeDisposition, CloseCode, CredentialPersistence, RootCertificates, SessionConfiguration, TaskMetrics,
-    Url, UrlCredential, UrlRequest, UrlSession,
-};
-
-use crate::support::guide::Guide;
+use crate::houses::{Houses, OTHER_USER, PASSWORD, USER, Visit, parameter};
 use crate::support::hooks::eventually;
-use crate::support::{Events, PATIENCE};
 
-/// As `tests/interop/run` has told the servers: what is not ASCII goes as UTF-8, and what has to be quoted is.
-const USER: &str = "the \"guest\"";
-const OTHER_USER: &str = "zoë";
-const PASSWORD: &str = "Sésame, ouvre-toi";
-
-/// The servers that `tests/interop/run` has started.
-struct Houses {
-    nginx: String,
-    nginx_tls: String,
-    httpd: String,
-    folder: PathBuf,
-}
-
-impl Houses {
-    /// `None` where they were not started.
-    fn find() -> Option<Self> {
-        let variable = |name: &str| {
-            let value = env::var(format!("URLSESSION_INTEROP_{name}"));
-            value.inspect_err(|_| println!("URLSESSION_INTEROP_{name} is not set: there is no such server")).ok()
-        };
-        Some(Self {
-            nginx: variable("NGINX")?,
-            nginx_tls: variable("NGINX_TLS")?,
-            httpd: variable("HTTPD")?,
-            folder: variable("FOLDER")?.into(),
-        })
-    }
-
-    /// Where each of them asks for a password.
-    fn doors(&self) -> [Door<'_>; 2] {
-        let (nginx, httpd) = (format!("ws://{}/basic/", self.nginx), format!("ws://{}/digest/", self.httpd));
-        [
-            Door { houses: self, url: nginx, log: "nginx.access", challenge: "challenge basic the upper house" },
-            Door { houses: self, url: httpd, log: "httpd.access", challenge: "challenge digest the lower house" },
-        ]
-    }
-
-    /// The lines of a log with these words, when there are so many of them: an opening is logged when it is closed.
-    #[track_caller]
-    fn logged(&self, log: &str, words: &str, count: usize) -> Vec<String> {
-        let mut lines = Vec::new();
-        eventually(&format!("{count} lines of {log} about {words}"), || {
-            let text = fs::read_to_string(self.folder.join(log)).expect("a log");
-            // The last one may be half there.
-            let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n') && line.contains(words));
-            lines = whole.map(|line| line.trim_end().to_owned()).collect();
-            lines.len() >= count
-        });
-        assert_eq!(lines.len(), count, "{lines:#?}");
-        lines
-    }
-
-    /// Has a storage of its own for cookies and credentials, and trusts nginx.
-    fn configuration(&self) -> SessionConfiguration {
-        let mut configuration = SessionConfiguration::ephemeral();
-        let certificate = fs::read(self.folder.join("certificate.pem")).expect("a certificate");
-        configuration.root_certificates = RootCertificates::from_pem(&certificate).expect("a certificate");
-        configuration
-    }
+/// Those of the servers that ask for a password.
+fn doors(houses: &Houses) -> [Door<'_>; 2] {
+    let (nginx, httpd) = (format!("ws://{}/basic/", houses.nginx()), format!("ws://{}/digest/", houses.httpd()));
+    [
+        Door { houses, url: nginx, log: "nginx.access", challenge: "challenge basic the upper house" },
+        Door { houses, url: httpd, log: "httpd.access", challenge: "challenge digest the lower house" },
+    ]
 }
 
 /// A place where a password is needed.
@@ -100,67 +40,10 @@ impl Door<'_> {
     }
 }
 
-/// A session whose delegate answers challenges with the passwords, the last of them for ever.
-struct Visit {
-    session: UrlSession,
-    events: Events,
-    metrics: Arc<Mutex<Vec<TaskMetrics>>>,
-}
-
-impl Visit {
-    fn new(houses: &Houses, passwords: &[&str], persistence: CredentialPersistence) -> Self {
-        let (guide, events) = Guide::new();
-        let metrics: Arc<Mutex<Vec<TaskMetrics>>> = Arc::default();
-        let collected = Arc::clone(&metrics);
-        let passwords: Vec<String> = passwords.iter().map(|&password| password.to_owned()).collect();
-        let session = guide
-            .metrics(move |metrics| collected.lock().unwrap().push(metrics.clone()))
-            .challenge(move |challenge, handler| {
-                let last = passwords.len().checked_sub(1).expect("nobody was to be asked");
-                let password = &passwords[challenge.previous_failure_count().min(last)];
-                let credential = UrlCredential::new(USER, password, persistence);
-                handler(AuthChallengeDisposition::UseCredential, Some(credential));
-            })
-            .session(houses.configuration());
-        Self { session, events, metrics }
-    }
-
-    /// Opens a socket, sends a message, gets it back, closes. What was asked before the socket was open, and where it was.
-    #[track_caller]
-    fn call(&self, request: impl Into<UrlRequest>) -> (Vec<String>, Url) {
-        let before = self.events.log().len();
-        let task = self.session.web_socket_task(request);
-        task.resume();
-        while self.events.next() != "open None" {
-            assert!(task.error().is_none(), "{:?}", task.error());
-        }
-        let asked = self.events.log()[before..].iter().filter(|event| *event != "open None").cloned().collect();
-        let (sender, receiver) = mpsc::channel();
-        task.send("is anybody there", |_| {});
-        task.receive(move |message| sender.send(message).unwrap());
-        assert_eq!(receiver.recv_timeout(PATIENCE).unwrap().unwrap(), "is anybody there".into());
-        task.cancel_with(CloseCode::NORMAL_CLOSURE, None);
-        assert_eq!(self.events.next(), "close 1000 None");
-        assert_eq!(self.events.next(), "complete None");
-        (asked, task.current_request().url)
-    }
-
-    /// How many requests the last task has sent.
-    fn requests(&self) -> usize {
-        self.metrics.lock().unwrap().last().expect("the metrics of a task").transaction_metrics.len()
-    }
-}
-
-/// The value of a parameter in a line of httpd's log, which shows `Authorization`.
-fn parameter<'a>(line: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = line.split_once(&format!("{name}="))?;
-    rest.trim_start_matches(['\\', '"']).split(['\\', '"', ',']).next()
-}
-
 #[test]
 fn the_right_password() {
     let Some(houses) = Houses::find() else { return };
-    for door in houses.doors() {
+    for door in doors(&houses) {
         let visit = Visit::new(&houses, &[PASSWORD], CredentialPersistence::None);
         let (asked, _) = visit.call(door.url("right"));
         assert_eq!(asked, [format!("{} 0 -", door.challenge)]);
@@ -174,7 +57,7 @@ fn the_right_password() {
 #[test]
 fn the_wrong_password_twice() {
     let Some(houses) = Houses::find() else { return };
-    for door in houses.doors() {
+    for door in doors(&houses) {
         let visit = Visit::new(&houses, &["", "open", PASSWORD], CredentialPersistence::ForSession);
         let (asked, _) = visit.call(door.url("wrong"));
         assert_eq!(asked, [0, 1, 2].map(|failures| format!("{} {failures} -", door.challenge)));
@@ -188,7 +71,7 @@ fn the_wrong_password_twice() {
 #[test]
 fn what_is_kept_goes_unasked_with_the_next_tasks() {
     let Some(houses) = Houses::find() else { return };
-    for door in houses.doors() {
+    for door in doors(&houses) {
         let visit = Visit::new(&houses, &[PASSWORD], CredentialPersistence::ForSession);
         visit.call(door.url("kept-0"));
         for number in 1..5 {
@@ -211,7 +94,7 @@ fn what_is_kept_goes_unasked_with_the_next_tasks() {
 #[test]
 fn many_tasks_with_one_nonce() {
     let Some(houses) = Houses::find() else { return };
-    for door in houses.doors() {
+    for door in doors(&houses) {
         let visit = Visit::new(&houses, &[PASSWORD], CredentialPersistence::ForSession);
         visit.call(door.url("many"));
         let tasks: Vec<_> = (0..16).map(|_| visit.session.web_socket_task(door.url("many"))).collect();
@@ -231,7 +114,7 @@ fn a_nonce_that_is_stale() {
     let Some(houses) = Houses::find() else { return };
     for place in ["aging", "once"] {
         let visit = Visit::new(&houses, &[PASSWORD], CredentialPersistence::ForSession);
-        let url = |number: usize| Url::parse(&format!("ws://{}/{place}/?{place}-{number}", houses.httpd)).unwrap();
+        let url = |number: usize| Url::parse(&format!("ws://{}/{place}/?{place}-{number}", houses.httpd())).unwrap();
         let (asked, _) = visit.call(url(0));
         assert_eq!(asked, ["challenge digest the lower house 0 -"]);
         // One after the other, until one of them was told that the nonce is stale.
@@ -253,7 +136,7 @@ fn a_nonce_that_is_stale() {
 #[test]
 fn the_user_of_the_address() {
     let Some(houses) = Houses::find() else { return };
-    for door in houses.doors() {
+    for door in doors(&houses) {
         let with = |test: &str, password: &str| {
             let mut url = door.url(test);
             url.set_username(USER).unwrap();
@@ -276,13 +159,13 @@ fn redirects_to_where_a_password_is_needed() {
     let Some(houses) = Houses::find() else { return };
     let basic = "challenge basic the upper house 0 -";
     let table = [
-        ("relative", "/basic/", format!("ws://{}/basic/", houses.nginx), basic, "nginx.access"),
-        ("absolute", "/basic/", format!("ws://{}/basic/", houses.nginx), basic, "nginx.access"),
-        ("tls", "/basic/", format!("wss://{}/basic/", houses.nginx_tls), basic, "nginx.access"),
+        ("relative", "/basic/", format!("ws://{}/basic/", houses.nginx()), basic, "nginx.access"),
+        ("absolute", "/basic/", format!("ws://{}/basic/", houses.nginx()), basic, "nginx.access"),
+        ("tls", "/basic/", format!("wss://{}/basic/", houses.nginx_tls()), basic, "nginx.access"),
         (
             "httpd",
             "/digest/",
-            format!("ws://{}/digest/", houses.httpd),
+            format!("ws://{}/digest/", houses.httpd()),
             "challenge digest the lower house 0 -",
             "httpd.access",
         ),
@@ -290,7 +173,7 @@ fn redirects_to_where_a_password_is_needed() {
     for (way, path, target, challenge, log) in table {
         let visit = Visit::new(&houses, &[PASSWORD], CredentialPersistence::ForSession);
         // nginx and its TLS have one name for this one, so that the cookie is for both.
-        let nginx = houses.nginx.replace("127.0.0.1", if way == "tls" { "localhost" } else { "127.0.0.1" });
+        let nginx = houses.nginx().replace("127.0.0.1", if way == "tls" { "localhost" } else { "127.0.0.1" });
         let from = |number: usize| Url::parse(&format!("ws://{nginx}/to/{way}?way-{way}-{number}")).unwrap();
         let (asked, url) = visit.call(from(1));
         assert_eq!(asked, [format!("redirect 301 {path}"), challenge.to_owned()], "{way}");
@@ -316,7 +199,7 @@ fn redirects_to_where_a_password_is_needed() {
 #[test]
 fn a_user_who_is_not_ascii() {
     let Some(houses) = Houses::find() else { return };
-    for door in houses.doors() {
+    for door in doors(&houses) {
         let mut url = door.url("not-ascii");
         url.set_username(OTHER_USER).unwrap();
         url.set_password(Some(PASSWORD)).unwrap();

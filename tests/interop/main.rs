@@ -1,12 +1,16 @@
 //! permessage-deflate (RFC 7692) against servers that others wrote: by `ws` of node and by `websockets` of Python; and
-//! what comes before the open socket, by nginx and Apache httpd (`authentication.rs`).
+//! what comes before the open socket: passwords by nginx and Apache httpd (`authentication.rs`), proxies by Squid, Dante and
+//! microsocks (`proxies.rs`), TLS by nginx, HAProxy and OpenSSL (`ends.rs`).
 //!
 //! `tests/interop/run` starts them, and says in `URLSESSION_INTEROP_WS` and `URLSESSION_INTEROP_WEBSOCKETS` and others
 //! where they are. Without that there is nothing to run, and the tests pass.
 
 mod authentication;
+mod ends;
 mod exchange;
+mod houses;
 mod messages;
+mod proxies;
 #[path = "../support/mod.rs"]
 mod support;
 
