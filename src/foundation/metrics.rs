@@ -41,7 +41,7 @@ impl TaskMetrics {
 pub struct TransactionMetrics {
     /// `request`, with the header fields that were added to it, but without the answer to a challenge.
     pub request: UrlRequest,
-    /// `response`, where one came.
+    /// `response`, where one came. Of those before the last, as many are kept as have heads of 256 KiB together.
     pub response: Option<HttpUrlResponse>,
     /// `fetchStartDate`: the beginning.
     pub fetch_start_date: Option<SystemTime>,

@@ -101,7 +101,8 @@ fn refused_by_server(alert: AlertDescription, asked: Asked) -> (ErrorCode, Cow<'
         | AlertDescription::UnknownCA
         | AlertDescription::UnsupportedCertificate => true,
         AlertDescription::HandshakeFailure => asked != Asked::No,
-        AlertDescription::DecryptError => asked == Asked::Answered,
+        // The second is OpenSSL's word for a key on a curve that it does not want.
+        AlertDescription::DecryptError | AlertDescription::IllegalParameter => asked == Asked::Answered,
         _ => false,
     };
     match (alert, asked) {

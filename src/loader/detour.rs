@@ -12,6 +12,9 @@ use super::{Env, Linger, Loader, Mark, Stage, Timer};
 use crate::foundation::{UrlError, UrlRequest};
 use crate::http::{self, Added};
 
+/// How much of the heads of answers before the last is kept for the metrics, in bytes; of those beyond, no response is shown.
+const HEADS: usize = 256 * 1024;
+
 /// There is one where the first answer did not settle the task.
 #[derive(Default)]
 pub struct Detour {
@@ -19,6 +22,8 @@ pub struct Detour {
     original: Option<Arc<UrlRequest>>,
     /// The requests before the current one, for the metrics.
     hops: Vec<Hop>,
+    /// The bytes of the heads that came with them.
+    kept: usize,
     /// How many redirects were followed.
     pub(super) redirects: usize,
     /// One of them led to another origin.
@@ -92,8 +97,13 @@ impl Loader {
             }
             self.settings.request = Arc::new(redirected);
         }
-        if let Some(underway) = underway {
-            self.detour().hops.push(Hop { request, underway });
+        if let Some(mut underway) = underway {
+            let detour = self.detour();
+            detour.kept += underway.response_bytes;
+            if detour.kept > HEADS {
+                underway.refusal = None;
+            }
+            detour.hops.push(Hop { request, underway });
         }
         self.timeline.mark(Mark::FetchStart, env.now);
         match self.prepare(env) {
@@ -254,6 +264,33 @@ mod tests {
             let Some(Event::Question(question)) = walk.events.pop() else { panic!("{:?}", walk.events) };
             (walk, question)
         }
+    }
+
+    /// A server that leads a task about fills no memory.
+    #[test]
+    fn heads_are_kept_up_to_a_limit() {
+        let (mut walk, question) = Walk::asked();
+        let credential = UrlCredential::new("me", "secret", CredentialPersistence::None);
+        let reply = Reply::Challenge(AuthChallengeDisposition::UseCredential, Some(credential));
+        walk.step(|loader, env| loader.reply(env, question.number, reply));
+        walk.loader.has_delegate = false;
+        assert!(matches!(walk.loader.next_action(), Some(Action::Disconnect)));
+        assert!(matches!(walk.loader.next_action(), Some(Action::Connect { attempt: 0, .. })));
+        walk.step(|loader, env| loader.connected(env, 0, None, None));
+        let filler = "x".repeat(60_000);
+        let head = format!("HTTP/1.1 302 Found\r\nLocation: /\r\nContent-Length: 0\r\nX: {filler}\r\n\r\n");
+        for _ in 0..10 {
+            // The request is written.
+            let mut written = None;
+            walk.step(|loader, env| written = loader.take_output(env));
+            let mut output = written.unwrap();
+            output.advance(usize::MAX / 2);
+            walk.step(|loader, env| loader.give_back(env, output));
+            walk.step(|loader, env| loader.receive(env, &mut head.clone().into_bytes()));
+        }
+        let detour = walk.loader.detour.as_ref().unwrap();
+        let shown = detour.hops.iter().filter(|hop| hop.underway.refusal.is_some()).count();
+        assert_eq!((detour.hops.len(), shown), (11, 5), "the 401, and four of the ten");
     }
 
     /// The reply comes on another thread than the end of the connection, and may be quicker.

@@ -163,7 +163,10 @@ impl Loader {
             return;
         }
         match self.stage {
-            Stage::Upgrading(_) => self.process(env, &early),
+            Stage::Upgrading(_) => {
+                self.process(env, &early);
+                self.settle(env);
+            }
             _ => {
                 let reason = "what the server sent before the handshake began is not TLS";
                 self.lose(env, UrlError::new(ErrorCode::SecureConnectionFailed, ErrorStage::Tls, reason));

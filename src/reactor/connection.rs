@@ -480,14 +480,17 @@ impl Connection {
             // What happened up to here is told before what happens while the lock is let go.
             *schedule |= tell(client, &mut state, scratch);
             let result = MutexGuard::unlocked(&mut state, || write_output(&socket, &mut output));
-            if result.is_err() || state.loader.asks_for_time() {
+            let asks_for_time = state.loader.asks_for_time();
+            if result.is_err() || asks_for_time {
                 now = Instant::now();
             }
             let mut env = environment(scratch, now);
             let is_stale = state.loader.output_is_stale();
+            let reads = !asks_for_time || state.loader.wants_read();
             state.loader.give_back(&mut env, output);
-            // The end may have waited for these bytes: there are other deadlines now, or the socket is to be closed.
-            if state.loader.has_action() || state.loader.is_ended() {
+            // Something may have waited for these bytes: the end, with other deadlines and a socket to be closed, or the next
+            // thing to be read.
+            if state.loader.has_action() || state.loader.is_ended() || (!reads && state.loader.wants_read()) {
                 self.notify(client);
             }
             match result {

@@ -454,10 +454,13 @@ fn headers() {
 const FOLLOWS: &str = "URLSession follows redirects, of a WebSocket task as of any other";
 const ASKED: &str = "the user of an address answers a challenge, and is not told unasked";
 
-const WEBSOCKET_DIFFERENCES: [(&str, &str); 4] = [
+const PROXYS: &str = "`Proxy-Authorization` is a proxy's, and no server gets it";
+
+const WEBSOCKET_DIFFERENCES: [(&str, &str); 5] = [
     ("ws/no-follow-default", FOLLOWS),
     ("ws/first-userinfo", ASKED),
     ("pyws/strip", UNKNOWN),
+    ("pyws/keep", PROXYS),
     ("chromium/rejected", FOLLOWS),
 ];
 

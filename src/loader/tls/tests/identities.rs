@@ -197,6 +197,7 @@ fn alerts_of_a_server_that_has_asked() {
         (40, [Failed, Required, Rejected, Rejected]),
         (42, [Rejected, Required, Rejected, Rejected]),
         (46, [Rejected, Required, Rejected, Rejected]),
+        (47, [Failed, Failed, Failed, Rejected]),
         (49, [Rejected, Required, Rejected, Rejected]),
         (51, [Failed, Failed, Failed, Rejected]),
         (80, [Failed, Failed, Failed, Failed]),
