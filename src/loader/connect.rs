@@ -177,7 +177,7 @@ impl Loader {
                 context: &context,
                 host: &host.to_string(),
                 port,
-                asks: self.has_delegate,
+                asks: self.asks_trust,
                 identity,
                 through,
             })

@@ -1,9 +1,8 @@
 //! Whether the other end of TLS is to be trusted, and who the client is there: what only a delegate can say.
 //!
-//! Where there is one, the handshake stops when the certificates have been shown and their signature is checked, and goes on
+//! Where one may be asked, the handshake stops when the certificates have been shown and their signature is checked, and goes on
 //! with the reply; nothing of the client has left since then, not even the end of the handshake. Only who is trusted is told
-//! who the client is. A delegate that is known to have no opinion is not asked, but the handshake stops all the same: what is
-//! resumed later was made in the same way. Without a delegate the handshake decides by itself.
+//! who the client is. Where nobody is asked, or the delegate is known to have no opinion, the handshake decides by itself.
 
 use super::end::Cause;
 use super::question::{Reply, Subject};
@@ -25,9 +24,6 @@ impl Loader {
     /// The other end has shown its certificates.
     pub(super) fn presented(&mut self, env: &mut Env<'_>) {
         let Some(trust) = self.tls.as_ref().and_then(|tls| tls.trust()) else { return };
-        if !self.asks_trust {
-            return self.judged(env, trust.evaluate());
-        }
         self.timers.cancel(Timer::Request);
         self.stage = Stage::Presented(Box::new(Presented::Trust(trust.clone())));
         self.ask_about(env, AuthenticationMethod::ServerTrust, |space| space.with_server_trust(trust));
@@ -99,7 +95,7 @@ impl Loader {
             return self.tls_failed(env, error);
         }
         match tls.certificate_request() {
-            Some(authorities) if self.asks_trust && told.is_none() => {
+            Some(authorities) if told.is_none() => {
                 self.stage = Stage::Presented(Box::new(Presented::Identity));
                 let method = AuthenticationMethod::ClientCertificate;
                 self.ask_about(env, method, |space| space.with_distinguished_names(authorities));
