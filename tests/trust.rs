@@ -391,16 +391,16 @@ fn a_cancel_while_the_delegate_is_asked() {
 fn timers() {
     let origin = good(BOTH);
     let mut short = configuration();
-    short.timeout_interval_for_request = MOMENT;
+    short.timeout_interval_for_request = 5 * MOMENT;
     let (session, events, kept) = keeping(short);
     session.web_socket_task(origin.url("/")).resume();
     events.wait_for(ASKED);
-    events.expect_silence(3 * MOMENT);
+    events.expect_silence(7 * MOMENT);
     kept.wait().1(PerformDefaultHandling, None);
     events.expect_to_open(&[ASKED]);
 
     let mut short = configuration();
-    short.timeout_interval_for_request = MOMENT;
+    short.timeout_interval_for_request = 5 * MOMENT;
     let silent_for_ever = Kept::default();
     let silent = Origin::secure(trusted_server(BOTH), move |_| {
         let (sender, go) = mpsc::channel();
@@ -414,7 +414,7 @@ fn timers() {
     events.expect(&[ASKED, "complete -1001"]);
 
     let mut short = configuration();
-    short.timeout_interval_for_resource = 2 * MOMENT;
+    short.timeout_interval_for_resource = 10 * MOMENT;
     let (session, events, kept) = keeping(short);
     session.web_socket_task(origin.url("/")).resume();
     events.expect(&[ASKED, "complete -1001"]);
