@@ -4,7 +4,6 @@
 mod support;
 
 use std::ffi::OsStr;
-use std::net::TcpListener;
 use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
@@ -17,7 +16,7 @@ use support::origin::{Answer, Origin, Request, head, redirect};
 use support::proxy::{ESTABLISHED, HttpProxy, Reply, proxied};
 use support::socks::SocksProxy;
 use support::tls::{BOTH, ONLY_12, ONLY_13, TRUSTED, server_with, trusted_server};
-use support::{Events, PATIENCE, recorded_session_with};
+use support::{Events, PATIENCE, closed_port, recorded_session_with};
 use urlsession::{
     AuthChallengeDisposition, CloseCode, ErrorStage, HttpCookie, HttpCookieStorage, Message, ProxyConfiguration,
     SessionConfiguration, TaskMetrics, Url, UrlCredential, UrlError, UrlRequest, UrlSession,
@@ -44,11 +43,6 @@ fn opens(_: &Request) -> Answer {
 
 fn secure_origin(versions: &[&'static SupportedProtocolVersion]) -> Origin {
     Origin::secure(server_with(versions, TRUSTED.sign(&["origin.test", "other.test", "127.0.0.1"], |_| ())), opens)
-}
-
-/// A port where nobody listens.
-fn closed_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// Whether the error says that it is the proxy's.

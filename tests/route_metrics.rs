@@ -3,18 +3,17 @@
 
 mod support;
 
-use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
-use support::PATIENCE;
 use support::authority::{Clients, asking, self_signed};
 use support::guide::{Guide, run};
 use support::origin::{Answer, Origin, Request, head, redirect, unauthorized};
 use support::proxy::{HttpProxy, Reply, proxied, proxy_unauthorized};
 use support::socks::{SocksProxy, SocksRules};
 use support::tls::{Authority, BOTH, ONLY_12, TRUSTED, server_with, trusted_server};
+use support::{PATIENCE, closed_port};
 use urlsession::{
     AuthChallengeDisposition, CloseCode, CredentialPersistence, ProxyConfiguration, SessionConfiguration, TaskMetrics,
     TlsProtocolVersion, TransactionMetrics, Url, UrlCredential,
@@ -259,7 +258,7 @@ fn a_407_on_the_way() {
 /// What is told of the connection is that of the way that was taken in the end.
 #[test]
 fn a_proxy_that_is_passed_by() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = closed_port();
     let mut missing = ProxyConfiguration::http_connect("127.0.0.1", closed);
     missing.allow_failover = true;
     let (origin, proxy) = (Origin::new(opens), HttpProxy::open());
@@ -294,7 +293,7 @@ type Failure = (&'static str, Guide, Vec<ProxyConfiguration>, Url, &'static [i32
 #[test]
 fn failures_at_every_stage() {
     use Reached::{Connection, Nothing, Request, Response};
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = closed_port();
     let dead = ProxyConfiguration::http_connect("127.0.0.1", closed);
     let address = |text: &str| Url::parse(text).unwrap();
     let nobody = address(&format!("ws://127.0.0.1:{closed}/"));
@@ -350,7 +349,7 @@ fn failures_at_every_stage() {
 /// A redirect that cannot be followed, and a way that ends in a circle: what was before is told as well.
 #[test]
 fn failures_behind_a_redirect() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = closed_port();
     let origin = Origin::new(move |_| Answer::Keep(redirect(302, &format!("ws://127.0.0.1:{closed}/"))));
     let (metrics, code) = collect(guide(), configuration(Vec::new()), &origin.url("/"));
     assert_eq!((code, metrics.redirect_count, metrics.transaction_metrics.len()), (Some(-1004), 1, 2));

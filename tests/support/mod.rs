@@ -39,6 +39,15 @@ use urlsession::{
     TaskDelegate, TaskMetrics, Url, UrlError, UrlSession, WebSocketDelegate, WebSocketTask,
 };
 
+/// A port of this machine at which nobody listens, and nobody will: it is taken as long as the process lives.
+pub fn closed_port() -> u16 {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    let port = socket.local_addr().unwrap().as_socket().unwrap().port();
+    std::mem::forget(socket);
+    port
+}
+
 /// How long a test waits for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
