@@ -8,7 +8,7 @@ use url::Host;
 
 use super::challenges::Asker;
 use super::end::Cause;
-use super::{Env, Linger, Loader, Mark, Stage, Timer};
+use super::{Env, Linger, Loader, Stage, Timer};
 use crate::foundation::{ErrorCode, ErrorStage, ProxyKind, UrlError};
 use crate::http::{self, HeadParser, ResponseHead, Socks, SocksStep};
 
@@ -156,7 +156,6 @@ impl Loader {
             // What the proxy asked for before is over.
             underway.refusal = None;
         }
-        self.timeline.mark_first(Mark::ConnectStart, env.now);
         self.start_clock(Timer::Request, env.now, self.settings.request_timeout());
         self.reached(env);
         if early.is_empty() {
