@@ -537,3 +537,56 @@ fn frames_behind_the_servers_close_mean_nothing() {
     events.expect(&["open None", "receive 57", "close 1000 Some(\"\")", "complete None"]);
     server.join();
 }
+
+/// What a handler that fails because of the end sees of both sides' words.
+fn closes(task: &WebSocketTask) -> (u16, Option<u16>, Option<String>) {
+    let reason = task.server_close_reason().map(|reason| String::from_utf8(reason).unwrap());
+    (task.close_code().raw_value(), task.server_close_code().map(CloseCode::raw_value), reason)
+}
+
+#[test]
+fn the_servers_close_is_known_beside_the_callers() {
+    /// What the server does once it has read the Close, and what the caller does first.
+    type Case = (fn(&mut Peer), Option<fn(&WebSocketTask)>, (u16, Option<u16>, Option<&'static str>));
+    let nothing = None;
+    let leave: Option<fn(&WebSocketTask)> = Some(|task| task.cancel_with(CloseCode::GOING_AWAY, Some(b"mine")));
+    let cases: [Case; 9] = [
+        (|peer| peer.close(4001, "theirs"), nothing, (4001, Some(4001), Some("theirs"))),
+        (|peer| peer.close(1000, ""), nothing, (1000, Some(1000), Some(""))),
+        (|peer| peer.write(&frame(0x88, b"")), nothing, (1005, Some(1005), Some(""))),
+        (|peer| peer.close(4001, "theirs"), leave, (1001, Some(4001), Some("theirs"))),
+        (|peer| peer.write(&frame(0x88, b"")), leave, (1001, Some(1005), Some(""))),
+        // An answer that breaks the protocol is none, and so is an end of the connection.
+        (|peer| peer.write(&frame(0x88, b"x")), leave, (1001, None, None)),
+        (|_| {}, leave, (1001, None, None)),
+        (|peer| peer.close(4001, "theirs"), Some(|task| task.cancel()), (0, None, None)),
+        (|_| {}, nothing, (0, None, None)),
+    ];
+    for (number, (script, act, expected)) in cases.into_iter().enumerate() {
+        let server = Server::one(move |mut peer| {
+            peer.open();
+            if act.is_some() {
+                assert_eq!(peer.read_frame().opcode(), 8);
+            }
+            script(&mut peer);
+            peer.stream.shutdown(Shutdown::Write).unwrap();
+            peer.read_to_end();
+        });
+        let (session, _recorder, events) = recorded_session();
+        let task = session.web_socket_task(server.url());
+        let (told, seen) = mpsc::channel();
+        let asked = task.clone();
+        task.receive(move |result| told.send((result.is_err(), closes(&asked))).unwrap());
+        assert_eq!(closes(&task), (0, None, None));
+        task.resume();
+        assert_eq!(events.next(), "open None");
+        if let Some(act) = act {
+            act(&task);
+        }
+        let expected = (expected.0, expected.1, expected.2.map(str::to_owned));
+        assert_eq!(seen.recv_timeout(PATIENCE), Ok((true, expected.clone())), "case {number}");
+        events.wait_for("complete");
+        assert_eq!(closes(&task), expected, "case {number}");
+        server.join();
+    }
+}

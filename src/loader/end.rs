@@ -11,13 +11,16 @@ use super::timeline::Collected;
 use super::{Env, LINGER, Linger, Loader, Next, Outgoing, Stage, Timer};
 use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
 
+/// What a Close of the server's said; `NO_STATUS_RECEIVED` where it was empty.
+pub type Closed = (CloseCode, Vec<u8>);
+
 /// Why a task ends.
 #[derive(Debug)]
 pub enum Cause {
     /// The server's Close frame came first.
-    ServerClosed { code: Option<CloseCode>, reason: Vec<u8> },
+    ServerClosed(Closed),
     /// `cancel_with`: answered, timed out, or the connection was lost on the way.
-    CancelledWith { code: CloseCode, reason: Option<Vec<u8>> },
+    CancelledWith { code: CloseCode, reason: Option<Vec<u8>>, answer: Option<Closed> },
     /// `cancel`, or the session was invalidated.
     Cancelled,
     /// Everything else.
@@ -28,27 +31,26 @@ impl Cause {
     /// `opened`: whether the socket was open; what failed on an open socket repeats as `NotConnected`. `url`: the address
     /// that the errors name.
     pub fn into_end(self, opened: bool, url: &Url, metrics: Collected) -> End {
-        let metrics = Some(Box::new(metrics));
-        match self {
-            Self::ServerClosed { code, reason } => {
+        let (waiting, later, close, server_close, error) = match self {
+            Self::ServerClosed((code, reason)) => {
                 let error = not_connected().with_failing_url(url);
-                let code = code.unwrap_or(CloseCode::NO_STATUS_RECEIVED);
-                End { waiting: error.clone(), later: error, close: Some((code, Some(reason))), error: None, metrics }
+                (error.clone(), error, Some((code, Some(reason.clone()))), Some((code, reason)), None)
             }
-            Self::CancelledWith { code, reason } => {
+            Self::CancelledWith { code, reason, answer } => {
                 let error = cancelled().with_failing_url(url);
-                End { waiting: error.clone(), later: error, close: Some((code, reason)), error: None, metrics }
+                (error.clone(), error, Some((code, reason)), answer, None)
             }
             Self::Cancelled => {
                 let error = cancelled().with_failing_url(url);
-                End { waiting: error.clone(), later: error.clone(), close: None, error: Some(error), metrics }
+                (error.clone(), error.clone(), None, None, Some(error))
             }
             Self::Failed(error) => {
                 let error = error.with_failing_url(url);
                 let later = if opened { not_connected().with_failing_url(url) } else { error.clone() };
-                End { waiting: error.clone(), later, close: None, error: Some(error), metrics }
+                (error.clone(), later, None, None, Some(error))
             }
-        }
+        };
+        End { waiting, later, close, server_close, error, metrics: Some(Box::new(metrics)) }
     }
 }
 
@@ -182,8 +184,8 @@ impl Loader {
 
     /// The row of `cancel_with`, where it was called.
     pub(super) fn cancelled_with(&self) -> Option<Cause> {
-        let Closing { code, reason } = self.closing()?;
-        Some(Cause::CancelledWith { code: *code, reason: reason.clone() })
+        let Closing { code, reason, answer } = self.closing()?;
+        Some(Cause::CancelledWith { code: *code, reason: reason.clone(), answer: answer.clone() })
     }
 
     pub(super) fn disconnect(&mut self) {
@@ -209,23 +211,20 @@ mod tests {
 
     #[test]
     fn the_table_of_ends() {
-        let closed = |code: Option<u16>, reason: &[u8]| Cause::ServerClosed {
-            code: code.map(CloseCode::new),
-            reason: reason.to_vec(),
-        };
+        let closed = |code: u16, reason: &[u8]| Cause::ServerClosed((CloseCode::new(code), reason.to_vec()));
         let failed = |code| Cause::Failed(UrlError::new(code, ErrorStage::Open, "why"));
         let going_away = CloseCode::GOING_AWAY;
         let table: [(Cause, bool, Row); 10] = [
-            (closed(Some(1000), b"bye"), true, (57, 57, Some((1000, Some(b"bye"))), None)),
-            (closed(Some(4999), b""), true, (57, 57, Some((4999, Some(b""))), None)),
-            (closed(None, b""), true, (57, 57, Some((1005, Some(b""))), None)),
+            (closed(1000, b"bye"), true, (57, 57, Some((1000, Some(b"bye"))), None)),
+            (closed(4999, b""), true, (57, 57, Some((4999, Some(b""))), None)),
+            (closed(1005, b""), true, (57, 57, Some((1005, Some(b""))), None)),
             (
-                Cause::CancelledWith { code: going_away, reason: Some(b"x".to_vec()) },
+                Cause::CancelledWith { code: going_away, reason: Some(b"x".to_vec()), answer: None },
                 true,
                 (-999, -999, Some((1001, Some(b"x"))), None),
             ),
             (
-                Cause::CancelledWith { code: CloseCode::new(999), reason: None },
+                Cause::CancelledWith { code: CloseCode::new(999), reason: None, answer: None },
                 false,
                 (-999, -999, Some((999, None)), None),
             ),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use super::end::Closed;
 use super::question::Question;
 use super::sends::SentBatch;
 use super::timeline::Collected;
@@ -97,6 +98,8 @@ pub struct End {
     pub later: UrlError,
     /// What `did_close_with`, `close_code` and `close_reason` tell, where the delegate is told of a close.
     pub close: Option<(CloseCode, Option<Vec<u8>>)>,
+    /// What the server's Close said, where one came before the end.
+    pub server_close: Option<Closed>,
     /// What `did_complete_with_error` tells.
     pub error: Option<UrlError>,
     /// What `did_finish_collecting_metrics` tells.

@@ -3,7 +3,7 @@
 use std::io;
 
 use super::deflation::WAITING;
-use super::end::{Cause, io_error};
+use super::end::{Cause, Closed, io_error};
 use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
 use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, UrlError};
 use crate::http::Accepted;
@@ -16,6 +16,8 @@ const LONG: usize = 16;
 pub struct Closing {
     pub code: CloseCode,
     pub reason: Option<Vec<u8>>,
+    /// What the server's Close said, once it came.
+    pub answer: Option<Closed>,
 }
 
 impl Closing {
@@ -105,7 +107,7 @@ impl Loader {
             return self.cancel(env);
         }
         env.events.push(Event::DiscardUnread);
-        self.ending_mut().closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec) });
+        self.ending_mut().closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec), answer: None });
         if self.fault().is_some() {
             return self.give_up(env);
         }
@@ -226,10 +228,14 @@ impl Loader {
     /// The server's Close: it answers ours, or is echoed at once (§5.5.1).
     fn server_closed(&mut self, env: &mut Env<'_>, code: Option<CloseCode>, reason: Vec<u8>) {
         self.close_now(code);
-        if self.closing().is_some() {
-            return self.end_cancelled(env, Linger::Moment);
+        let closed = (code.unwrap_or(CloseCode::NO_STATUS_RECEIVED), reason);
+        match self.ending.as_mut().and_then(|ending| ending.closing.as_mut()) {
+            Some(closing) => {
+                closing.answer = Some(closed);
+                self.end_cancelled(env, Linger::Moment);
+            }
+            None => self.end(env, Cause::ServerClosed(closed), Linger::Moment),
         }
-        self.end(env, Cause::ServerClosed { code, reason }, Linger::Moment);
     }
 
     /// A Close with this code; after `cancel_with`, its own. One that has not left by now, behind messages that the server

@@ -230,16 +230,43 @@ pub(super) struct Desk {
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) error: Option<UrlError>,
-    close: Option<Box<(CloseCode, Option<Vec<u8>>)>>,
+    closes: Option<Box<Closes>>,
+}
+
+/// What is known of a close: what the delegate is told, and what the server said.
+struct Closes {
+    told: Option<(CloseCode, Option<Vec<u8>>)>,
+    servers: Option<(CloseCode, Vec<u8>)>,
 }
 
 impl Facts {
+    fn set_closes(&mut self, told: Option<(CloseCode, Option<Vec<u8>>)>, servers: Option<(CloseCode, Vec<u8>)>) {
+        let is_known = told.is_some() || servers.is_some();
+        self.closes = is_known.then(|| Box::new(Closes { told, servers }));
+    }
+
+    fn told(&self) -> Option<&(CloseCode, Option<Vec<u8>>)> {
+        self.closes.as_ref()?.told.as_ref()
+    }
+
+    fn servers(&self) -> Option<&(CloseCode, Vec<u8>)> {
+        self.closes.as_ref()?.servers.as_ref()
+    }
+
     pub(super) fn close_code(&self) -> CloseCode {
-        self.close.as_ref().map_or(CloseCode::INVALID, |close| close.0)
+        self.told().map_or(CloseCode::INVALID, |close| close.0)
     }
 
     pub(super) fn close_reason(&self) -> Option<Vec<u8>> {
-        self.close.as_ref()?.1.clone()
+        self.told()?.1.clone()
+    }
+
+    pub(super) fn server_close_code(&self) -> Option<CloseCode> {
+        self.servers().map(|close| close.0)
+    }
+
+    pub(super) fn server_close_reason(&self) -> Option<Vec<u8>> {
+        self.servers().map(|close| close.1.clone())
     }
 }
 
@@ -559,7 +586,7 @@ impl Client for TaskShared {
             match &event {
                 Event::End(end) => {
                     desk.facts.error = end.error.clone();
-                    desk.facts.close = end.close.clone().map(Box::new);
+                    desk.facts.set_closes(end.close.clone(), end.server_close.clone());
                 }
                 // Its callbacks run or are about to, and may take what is unread.
                 Event::UnreadDue if desk.scheduled => continue,

@@ -74,6 +74,21 @@ impl WebSocketTask {
         self.task.shared.desk.lock().facts.close_reason()
     }
 
+    /// Beyond Apple: the code of the server's Close frame, known once the task has ended; [`CloseCode::NO_STATUS_RECEIVED`] where
+    /// the frame was empty, `None` where none came.
+    ///
+    /// After [`cancel_with`](Self::cancel_with), [`close_code`](Self::close_code) is the code that was given to that, and this is what
+    /// the server said to it within [`close_timeout`](crate::WebSocketOptions::close_timeout). [`cancel`](SessionTask::cancel)
+    /// waits for no answer, and so has none.
+    pub fn server_close_code(&self) -> Option<CloseCode> {
+        self.task.shared.desk.lock().facts.server_close_code()
+    }
+
+    /// Beyond Apple: the reason of the server's Close frame, as [`server_close_code`](Self::server_close_code).
+    pub fn server_close_reason(&self) -> Option<Vec<u8>> {
+        self.task.shared.desk.lock().facts.server_close_reason()
+    }
+
     /// `maximumMessageSize` in bytes, 1 MiB by default. A message that reaches it ends the task with
     /// [`ErrorCode::MessageTooLong`](crate::ErrorCode::MessageTooLong).
     pub fn maximum_message_size(&self) -> usize {

@@ -51,6 +51,7 @@ impl Desk {
             waiting: error(ErrorCode::Cancelled),
             later: error(ErrorCode::NotConnected),
             close: Some((CloseCode::NORMAL_CLOSURE, Some(b"bye".to_vec()))),
+            server_close: Some((CloseCode::NORMAL_CLOSURE, b"bye".to_vec())),
             error: None,
             metrics: Some(Box::new(crate::loader::timeline::tests::collected())),
         };
@@ -178,7 +179,8 @@ fn an_end_without_a_close_is_told_without_one() {
     let mut desk = Desk::default();
     let lost = error(ErrorCode::NetworkConnectionLost);
     let metrics = Some(Box::new(crate::loader::timeline::tests::collected()));
-    let end = End { waiting: lost.clone(), later: lost.clone(), close: None, error: Some(lost), metrics };
+    let end =
+        End { waiting: lost.clone(), later: lost.clone(), close: None, server_close: None, error: Some(lost), metrics };
     desk.mailbox.deliver(Event::End(Box::new(end)));
     assert_eq!(desk.run(), ["metrics", "complete Some(-1005)"]);
 }
