@@ -160,6 +160,14 @@
 //!
 //! - `ring` (default) or `aws-lc-rs`: the cryptography of TLS. With both, aws-lc-rs is used.
 //! - `platform-roots`: `RootCertificates::platform`, the operating system's own root certificates.
+//! - `futures-core`: `WebSocketTask::messages`, what arrives as a `Stream`.
+//! - `tracing`: events for the crate of that name, each with the numbers of its session and its task. At the level DEBUG, target
+//!   `urlsession::task`, the steps of each task (resolving, connecting, response, open, ended, …); at TRACE, target
+//!   `urlsession::frame`, the header of each frame that was written or read, of sockets that open while somebody listens at
+//!   that level. Nothing secret is among them: of an address the scheme, the host and the port, of an error its number, of a
+//!   frame neither payload nor reason. They are told on the thread where they happen, which may be the reactor's, and without
+//!   any lock: a subscriber may use tasks itself. One that blocks there blocks the session; of a task 16,384 events wait for
+//!   it, more are lost and counted.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod foundation;
@@ -194,7 +202,7 @@ pub mod internals {
     };
     pub use crate::loader::{
         Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Question, Reply, Settings, Spare,
-        Subject, Timer, Timers,
+        Subject, Timer, Timers, Traces,
     };
     pub use crate::reactor::Deadlines;
     pub use crate::websocket::{

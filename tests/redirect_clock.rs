@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest, Sha1};
 use urlsession::internals::{
     Action, Common, Completion, Env, Epoch, Event, Loader, Output, Proxies, Question, Random, Reply, Settings, Spare,
-    Subject, Supply,
+    Subject, Supply, Traces,
 };
 use urlsession::{CloseCode, SessionConfiguration, TaskMetrics, Url, UrlError, UrlRequest};
 
@@ -75,7 +75,7 @@ impl Rig {
 
     fn step<R>(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
         let Self { loader, supply, spare, events, .. } = self;
-        step(loader, &mut Env { now: self.now, supply, spare, events })
+        step(loader, &mut Env { now: self.now, supply, spare, events, traces: &mut Traces::default() })
     }
 
     /// Time goes by; deadlines are looked at where they stand.

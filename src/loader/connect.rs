@@ -9,7 +9,8 @@ use super::end::{Cause, connect_error, resolve_error};
 use super::output::Raw;
 use super::race::{ATTEMPT_DELAY, Race};
 use super::tls::{Received, Server, TlsStream};
-use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer};
+use super::trace::origin;
+use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, TraceStep};
 use crate::foundation::{ErrorCode, ErrorStage, ProxyKind, UrlError};
 
 impl Loader {
@@ -26,6 +27,7 @@ impl Loader {
             return;
         }
         self.timeline.mark(Mark::FetchStart, env.now);
+        env.traces.step(|| TraceStep::Resumed { origin: origin(&self.settings.request.url) });
         // A request that cannot be sent fails before anything is done for it.
         let prepared = self.prepare(env).and_then(|()| match flaw {
             Some(flaw) => Err(flaw),
@@ -47,8 +49,9 @@ impl Loader {
 
     pub(super) fn resolve(&mut self, env: &mut Env<'_>) {
         match self.destination() {
-            Some((Host::Domain(_), _)) => {
+            Some((Host::Domain(host), _)) => {
                 self.timeline.mark(Mark::LookupStart, env.now);
+                env.traces.step(|| TraceStep::Resolving { host });
                 self.next = Some(Next::Resolve);
                 self.stage = Stage::Resolving;
             }
@@ -80,7 +83,10 @@ impl Loader {
         }
         self.timeline.mark(Mark::LookupEnd, env.now);
         let error = match answer {
-            Ok(addresses) if !addresses.is_empty() => return self.connect(env, addresses),
+            Ok(addresses) if !addresses.is_empty() => {
+                env.traces.step(|| TraceStep::Resolved { addresses: addresses.len() });
+                return self.connect(env, addresses);
+            }
             Ok(_) => io::Error::new(io::ErrorKind::NotFound, "it has no address"),
             Err(error) => error,
         };
@@ -97,7 +103,8 @@ impl Loader {
     /// The next address has its turn, and those behind it have theirs when its time is over.
     pub(super) fn attempt(&mut self, env: &mut Env<'_>) {
         let Stage::Connecting(race) = &self.stage else { return };
-        if race.has_waiting() {
+        if let Some(address) = race.next_waiting() {
+            env.traces.step(|| TraceStep::Connecting { address });
             // What is to be left first is left first.
             self.next.get_or_insert(Next::Connect);
             self.start_clock(Timer::Attempt, env.now, ATTEMPT_DELAY);
@@ -123,7 +130,9 @@ impl Loader {
     pub fn connect_failed(&mut self, env: &mut Env<'_>, attempt: u32, error: io::Error) {
         let Stage::Connecting(race) = &mut self.stage else { return };
         let Some(address) = race.remove(attempt) else { return };
-        race.failed(connect_error(error, address));
+        let error = connect_error(error, address);
+        env.traces.step(|| TraceStep::ConnectFailed { address, error: error.raw_code() });
+        race.failed(error);
         match race.take_failure() {
             Some(failure) => self.lose(env, failure),
             None => self.attempt(env),
@@ -143,6 +152,7 @@ impl Loader {
         }
         self.next = None;
         self.timers.cancel(Timer::Attempt);
+        env.traces.step(|| TraceStep::Connected { address: remote });
         if let Some(underway) = self.timeline.underway() {
             underway.local_address = local;
             underway.remote_address = remote;
@@ -167,6 +177,7 @@ impl Loader {
     /// The TLS handshake begins, with the proxy or with the server.
     fn secure(&mut self, env: &mut Env<'_>) {
         let Some((host, port)) = self.destination() else { return };
+        env.traces.step(|| TraceStep::Securing { host: host.to_string() });
         let is_at_proxy = self.proxy().is_some();
         let way = self.way();
         let identity = way.identity.take_if(|_| way.identity_is_for_proxy == is_at_proxy);
@@ -216,6 +227,10 @@ impl Loader {
 
     /// The TLS handshake is complete.
     fn secured(&mut self, env: &mut Env<'_>) {
+        if let Some(tls) = &self.tls {
+            let (version, cipher_suite) = (tls.protocol_version(), tls.cipher_suite());
+            env.traces.step(|| TraceStep::Secured { version, cipher_suite });
+        }
         if self.proxy().is_some() {
             return self.ask_proxy(env);
         }
@@ -265,10 +280,12 @@ impl Loader {
         let lingering = matches!(self.stage, Stage::Lingering { .. });
         let Some(tls) = &mut self.tls else { return };
         if let Some(mut frames) = frames {
+            self.frame_trace.lend(&mut frames);
             let sealed = tls.send(frames.len(), frames.slices());
             if sealed.is_ok() {
                 frames.advance(frames.len());
             }
+            self.frame_trace.take_back(&mut frames, env.traces);
             self.outgoing.give_back(frames, env.supply);
             tls.sealed = self.outgoing.written();
             if let Err(error) = sealed {
@@ -292,7 +309,7 @@ mod tests {
 
     use url::Url;
 
-    use super::super::{Common, Epoch, Settings, Spare};
+    use super::super::{Common, Epoch, Settings, Spare, Traces};
     use super::*;
     use crate::foundation::{ClientIdentity, ProxyConfiguration, Random, SessionConfiguration, UrlRequest};
     use crate::http::Proxies;
@@ -312,7 +329,13 @@ mod tests {
             let mut loader = Loader::new(Settings { request, common: Arc::new(common), epoch }, 1024);
             let mut supply = Supply::new(Random::new(|bytes| bytes.fill(7)));
             let (mut spare, mut events) = (Spare::default(), Vec::new());
-            let env = &mut Env { now: epoch.instant, supply: &mut supply, spare: &mut spare, events: &mut events };
+            let env = &mut Env {
+                now: epoch.instant,
+                supply: &mut supply,
+                spare: &mut spare,
+                events: &mut events,
+                traces: &mut Traces::default(),
+            };
             loader.start(env, None);
             let way = loader.way();
             (way.identity, way.identity_is_for_proxy) = (Some(identity.clone()), is_for_proxy);

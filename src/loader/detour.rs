@@ -224,7 +224,7 @@ mod tests {
 
     use url::Url;
 
-    use super::super::{Action, Common, Event, Question, Reply, Settings, Spare};
+    use super::super::{Action, Common, Event, Question, Reply, Settings, Spare, Traces};
     use super::*;
     use crate::foundation::{
         AuthChallengeDisposition, CredentialPersistence, Random, SessionConfiguration, UrlCredential,
@@ -244,7 +244,7 @@ mod tests {
     impl Walk {
         fn step(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>)) {
             let Self { loader, supply, spare, events } = self;
-            step(loader, &mut Env { now: Instant::now(), supply, spare, events });
+            step(loader, &mut Env { now: Instant::now(), supply, spare, events, traces: &mut Traces::default() });
         }
 
         /// Connected, and asked by a 401 behind which the connection ends.

@@ -8,7 +8,7 @@ use url::Url;
 use super::event::{End, Event};
 use super::open::Closing;
 use super::timeline::Collected;
-use super::{Env, LINGER, Linger, Loader, Next, Outgoing, Stage, Timer};
+use super::{Env, LINGER, Linger, Loader, Next, Outgoing, Stage, Timer, TraceStep};
 use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
 
 /// What a Close of the server's said; `NO_STATUS_RECEIVED` where it was empty.
@@ -133,6 +133,7 @@ impl Loader {
         self.forget_authentication();
         let end = cause.into_end(opened, &self.settings.request.url, metrics);
         let waiting = end.waiting.clone();
+        env.traces.step(|| TraceStep::ended(end.close.as_ref().map(|close| close.0), end.error.as_ref()));
         let ending = self.ending_mut();
         ending.ended = Some(end.later.clone());
         ending.fault = None;

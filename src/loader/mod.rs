@@ -40,6 +40,7 @@ mod spare;
 mod timeline;
 mod timers;
 mod tls;
+mod trace;
 mod trust;
 mod tunnel;
 mod upgrade;
@@ -58,6 +59,9 @@ pub use sends::SentBatch;
 pub use spare::Spare;
 pub use timeline::Epoch;
 pub use timers::{Timer, Timers};
+#[cfg(feature = "tracing")]
+pub use trace::{Record, Watch};
+pub use trace::{Step as TraceStep, Traces};
 
 use crate::foundation::{Completion, ErrorStage, HttpUrlResponse, Message, UrlError, UrlRequest};
 use crate::websocket::{Decoder, Outgoing, Supply, Violation};
@@ -72,6 +76,7 @@ use route::Way;
 use sends::Sends;
 use timeline::{Mark, Timeline};
 use tls::TlsStream;
+use trace::FrameTrace;
 use trust::Presented;
 use tunnel::Tunnelling;
 use upgrade::{Answered, Step, Upgrading};
@@ -97,6 +102,8 @@ pub struct Env<'a> {
     pub spare: &'a mut Spare,
     /// Where the step's events go.
     pub events: &'a mut Vec<Event>,
+    /// What is watched.
+    pub traces: &'a mut Traces,
 }
 
 enum Stage {
@@ -166,6 +173,7 @@ pub struct Loader {
     next: Option<Next>,
     /// Of a task whose first answer was another than the one that opens the socket.
     detour: Option<Box<Detour>>,
+    frame_trace: FrameTrace,
 }
 
 /// What a task needs until its socket is open.
@@ -234,6 +242,7 @@ impl Loader {
             timeline: Timeline::default(),
             next: None,
             detour: None,
+            frame_trace: FrameTrace::default(),
         }
     }
 
@@ -270,6 +279,7 @@ impl Loader {
         }
         env.events.push(Event::DiscardUnread);
         let open = matches!(self.stage, Stage::Open(_));
+        env.traces.step(|| TraceStep::Cancelled { code: None });
         if open {
             self.outgoing.close_now(None, &[]);
         }
@@ -405,7 +415,7 @@ impl Loader {
             return None;
         }
         let output = match (&self.raw, &self.tls) {
-            (None, None) if self.may_send_frames() => Output::Frames(self.outgoing.take(OUTPUT_BUDGET, env.supply)?),
+            (None, None) if self.may_send_frames() => self.take_frames(env)?,
             (None, None) => return None,
             _ => self.take_raw_output(env)?,
         };
@@ -422,8 +432,15 @@ impl Loader {
         match self.raw.take_if(|raw| !raw.is_empty()) {
             Some(raw) => Some(Output::Raw(raw)),
             None if self.tls.is_some() || !self.may_send_frames() => None,
-            None => self.outgoing.take(OUTPUT_BUDGET, env.supply).map(Output::Frames),
+            None => self.take_frames(env),
         }
+    }
+
+    #[inline]
+    fn take_frames(&mut self, env: &mut Env<'_>) -> Option<Output> {
+        let mut frames = self.outgoing.take(OUTPUT_BUDGET, env.supply)?;
+        self.frame_trace.lend(&mut frames);
+        Some(Output::Frames(frames))
     }
 
     /// Whether [`give_back`](Self::give_back) asks for the time. Of a task that is open and waits for no pong it does not.
@@ -461,7 +478,10 @@ impl Loader {
                 }
                 self.raw = Some(raw);
             }
-            Output::Frames(frames) => self.outgoing.give_back(frames, env.supply),
+            Output::Frames(mut frames) => {
+                self.frame_trace.take_back(&mut frames, env.traces);
+                self.outgoing.give_back(frames, env.supply);
+            }
         }
         match self.tls.as_ref().map(|tls| tls.sealed) {
             None => self.written(self.outgoing.written(), env),

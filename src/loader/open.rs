@@ -4,7 +4,7 @@ use std::io;
 
 use super::deflation::WAITING;
 use super::end::{Cause, Closed, io_error};
-use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, cancelled};
+use super::{Completion, Env, Event, LINGER, Linger, Loader, Message, Stage, TICK, Timer, TraceStep, cancelled};
 use crate::foundation::{Bundle, CloseCode, ErrorCode, ErrorStage, UrlError};
 use crate::http::Accepted;
 use crate::websocket::{Incoming, PayloadBuffer, Short, Violation, ViolationKind, cut_reason};
@@ -107,6 +107,7 @@ impl Loader {
             return self.cancel(env);
         }
         env.events.push(Event::DiscardUnread);
+        env.traces.step(|| TraceStep::Cancelled { code: Some(code) });
         self.ending_mut().closing = Some(Closing { code, reason: reason.map(<[u8]>::to_vec), answer: None });
         if self.fault().is_some() {
             return self.give_up(env);
@@ -125,6 +126,8 @@ impl Loader {
     /// The handshake is complete: what waited goes out.
     pub(super) fn opened(&mut self, env: &mut Env<'_>, accepted: Accepted) {
         self.timers.cancel(Timer::Request);
+        env.traces.step(|| TraceStep::Open { compressed: accepted.deflate.is_some() });
+        self.frame_trace.begin(env.traces);
         self.stage = Stage::Open(self.decoder(accepted.deflate));
         let mut positions = Vec::new();
         let mut budget = WAITING;
@@ -151,7 +154,7 @@ impl Loader {
     pub(super) fn read_frames(&mut self, env: &mut Env<'_>, input: &mut &[u8]) {
         let closing = self.closing().is_some();
         while let Stage::Open(decoder) = &mut self.stage {
-            let mut received = 0;
+            let (arrived, mut received) = (*input, 0);
             // Messages after our Close are dropped.
             let short = match closing {
                 true => Ok(()),
@@ -164,10 +167,11 @@ impl Loader {
             let before = decoder.inflated();
             let decoded = match short {
                 // Nearly always there is nothing else.
-                Ok(()) if input.is_empty() => return,
+                Ok(()) if input.is_empty() => return self.frame_trace.received(arrived, input, env.traces),
                 Ok(()) => decoder.decode(input),
                 Err(violation) => Err(violation),
             };
+            self.frame_trace.received(arrived, input, env.traces);
             let (after, is_enough) = (decoder.inflated(), decoder.has_enough());
             // A text that is none was inflated, and is not told.
             if after != before && decoded.is_ok() && !closing {
@@ -196,6 +200,7 @@ impl Loader {
     /// Takes back the buffer with `count` more bytes in it.
     pub fn payload_received(&mut self, env: &mut Env<'_>, buffer: PayloadBuffer, count: usize) {
         let Stage::Open(decoder) = &mut self.stage else { return };
+        self.frame_trace.received_payload(count);
         match decoder.payload_received(buffer, count) {
             Ok(Some(incoming)) => self.incoming(env, incoming),
             Ok(None) => {}

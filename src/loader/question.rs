@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::upgrade::Step;
-use super::{Env, Event, Loader, Stage};
+use super::{Env, Event, Loader, Stage, TraceStep};
 use crate::foundation::{
-    AuthChallengeDisposition, AuthenticationChallenge, HttpUrlResponse, UrlCredential, UrlRequest,
+    AuthChallengeDisposition, AuthenticationChallenge, AuthenticationMethod, HttpUrlResponse, UrlCredential, UrlRequest,
 };
 
 /// A question. The task waits until it is [answered](super::Loader::reply) or has ended.
@@ -31,6 +31,22 @@ pub enum Subject {
     Challenge(AuthenticationChallenge),
 }
 
+impl Subject {
+    /// What it is about, in a word.
+    fn name(&self) -> &'static str {
+        let Self::Challenge(challenge) = self else { return "redirect" };
+        match challenge.protection_space().authentication_method() {
+            AuthenticationMethod::Default | AuthenticationMethod::HtmlForm => "challenge",
+            AuthenticationMethod::HttpBasic => "Basic",
+            AuthenticationMethod::HttpDigest => "Digest",
+            AuthenticationMethod::Ntlm => "NTLM",
+            AuthenticationMethod::Negotiate => "Negotiate",
+            AuthenticationMethod::ClientCertificate => "client certificate",
+            AuthenticationMethod::ServerTrust => "server trust",
+        }
+    }
+}
+
 /// What a delegate replies.
 #[derive(Debug)]
 pub enum Reply {
@@ -48,6 +64,7 @@ impl Loader {
         let detour = self.detour();
         detour.questions = detour.questions.wrapping_add(1);
         let number = detour.questions;
+        env.traces.step(|| TraceStep::Asking { about: subject.name() });
         env.events.push(Event::Question(Arc::new(Question { number, subject })));
     }
 

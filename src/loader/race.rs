@@ -59,6 +59,11 @@ impl Race {
         !self.waiting.is_empty()
     }
 
+    /// Whose turn is next.
+    pub fn next_waiting(&self) -> Option<SocketAddr> {
+        self.waiting.front().copied()
+    }
+
     /// Whether this one runs.
     pub fn is_running(&self, number: u32) -> bool {
         self.running.iter().any(|(running, _)| *running == number)

@@ -9,7 +9,7 @@ use url::Host;
 
 use super::challenges::Authentication;
 use super::end::Cause;
-use super::{Env, Event, Linger, Loader, Next, Stage, Timer};
+use super::{Env, Event, Linger, Loader, Next, Stage, Timer, TraceStep};
 use crate::foundation::{ClientIdentity, ErrorCode, ProxyConfiguration, UrlError};
 
 /// How long a missing network is left alone: this at first, twice as long each time, up to [`MISSING_LONGEST`].
@@ -84,6 +84,7 @@ impl Loader {
             Some(proxied) => {
                 proxied.stands = false;
                 proxied.is_reused = false;
+                env.traces.step(|| TraceStep::ThroughProxy { proxy: proxied.proxy.name() });
                 true
             }
             None => false,
@@ -185,6 +186,7 @@ impl Loader {
         self.timers.cancel(Timer::Request);
         self.timers.cancel(Timer::Attempt);
         self.start_clock(Timer::Connectivity, env.now, delay);
+        env.traces.step(|| TraceStep::Waiting { delay });
         self.next = None;
         self.stage = Stage::Waiting;
         true
@@ -227,7 +229,7 @@ mod tests {
 
     use url::Url;
 
-    use super::super::{Action, Common, Epoch, Reply, Settings, Spare};
+    use super::super::{Action, Common, Epoch, Reply, Settings, Spare, Traces};
     use super::*;
     use crate::foundation::{
         AuthChallengeDisposition, CredentialPersistence, Random, SessionConfiguration, UrlCredential, UrlRequest,
@@ -240,7 +242,13 @@ mod tests {
         let proxies = [ProxyConfiguration::http_connect("first.test", 1), ProxyConfiguration::http_connect(second, 2)];
         let mut supply = Supply::new(Random::new(|bytes| bytes.fill(7)));
         let (mut spare, mut events, now) = (Spare::default(), Vec::new(), Instant::now());
-        let env = &mut Env { now, supply: &mut supply, spare: &mut spare, events: &mut events };
+        let env = &mut Env {
+            now,
+            supply: &mut supply,
+            spare: &mut spare,
+            events: &mut events,
+            traces: &mut Traces::default(),
+        };
         let request = Arc::new(UrlRequest::new(Url::parse("ws://server.test/").unwrap()));
         let configuration = SessionConfiguration::ephemeral();
         let common = Arc::new(Common::new(&configuration, Proxies::new(Some(&proxies), |_| None)));

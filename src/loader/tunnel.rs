@@ -8,7 +8,7 @@ use url::Host;
 
 use super::challenges::Asker;
 use super::end::Cause;
-use super::{Env, Linger, Loader, Stage, Timer};
+use super::{Env, Linger, Loader, Stage, Timer, TraceStep};
 use crate::foundation::{ErrorCode, ErrorStage, ProxyKind, UrlError};
 use crate::http::{self, HeadParser, ResponseHead, Socks, SocksStep};
 
@@ -124,6 +124,7 @@ impl Loader {
     /// The head of an answer to CONNECT is whole.
     fn decide_tunnel(&mut self, env: &mut Env<'_>, head: ResponseHead) {
         let status = head.status_code;
+        env.traces.step(|| TraceStep::Answered { status, of_proxy: true });
         if http::is_interim(&head) {
             return;
         }
@@ -152,6 +153,7 @@ impl Loader {
         let Tunnelling::Open(early) = &mut **tunnelling else { return };
         let early = std::mem::take(early);
         self.tunnel_stands();
+        env.traces.step(|| TraceStep::TunnelOpen);
         if let Some(underway) = self.timeline.underway() {
             // What the proxy asked for before is over.
             underway.refusal = None;

@@ -7,7 +7,8 @@ use url::Url;
 use super::challenges::{Asker, Challenged};
 use super::end::Cause;
 use super::question::Subject;
-use super::{Env, Event, Linger, Loader, Mark, Stage, Timer};
+use super::trace::origin;
+use super::{Env, Event, Linger, Loader, Mark, Stage, Timer, TraceStep};
 use crate::foundation::{ErrorCode, ErrorStage, HttpUrlResponse, UrlError, UrlRequest};
 use crate::http::{self, BodyReader, HeadParser, Offer, OpeningHead, ResponseHead};
 
@@ -70,6 +71,7 @@ impl Loader {
         underway.nonce = Some(nonce);
         underway.request_bytes = upgrade.head.len();
         self.timeline.mark(Mark::RequestStart, env.now);
+        env.traces.step(|| TraceStep::Requested { origin: origin(&self.settings.request.url) });
         if let Err(error) = self.say(upgrade.head.into_bytes()) {
             return self.lose(env, error);
         }
@@ -102,6 +104,7 @@ impl Loader {
     /// A head is whole: what becomes of the task.
     fn decide(&mut self, env: &mut Env<'_>, head: ResponseHead) {
         let Stage::Upgrading(upgrading) = &mut self.stage else { return };
+        env.traces.step(|| TraceStep::Answered { status: head.status_code, of_proxy: false });
         if let Some(underway) = self.timeline.underway() {
             underway.response_bytes += head.bytes;
         }
@@ -228,6 +231,7 @@ impl Loader {
             Some(proposed) => http::redirected(request, &self.settings.request, proposed),
             None => request,
         };
+        env.traces.step(|| TraceStep::Redirected { origin: origin(&request.url) });
         let stays = http::is_same_origin(from, &request.url);
         if self.begin_hop(env, Some(request)) {
             self.will_go_on(env, stays);

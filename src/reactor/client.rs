@@ -14,6 +14,10 @@ pub trait Client: Send + Sync {
     /// thread; calls no user code.
     fn deliver(&self, events: &mut Vec<Event>, spare: &mut Spare) -> Delivered;
 
+    /// Which task it is: the number of its session in this process, and its own in the session.
+    #[cfg(feature = "tracing")]
+    fn numbers(&self) -> (u64, usize);
+
     /// Whether its callbacks run on the reactor thread.
     fn runs_on_reactor(&self) -> bool;
 

@@ -18,9 +18,10 @@ use parking_lot::{Mutex, MutexGuard};
 use super::client::Client;
 use super::deadlines::NEAR;
 use super::random::system_random;
+use super::trace::Untold;
 use super::{Command, Shared};
 use crate::foundation::{CloseCode, Completion, Message, UrlError};
-use crate::loader::{Env, Event, Loader, Output, Reply, Spare};
+use crate::loader::{Env, Event, Loader, Output, Reply, Spare, Traces};
 use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
@@ -39,6 +40,7 @@ pub struct Connection {
     compressing: Mutex<()>,
     token: AtomicUsize,
     shared: Arc<Shared>,
+    untold: Untold,
 }
 
 pub(super) struct State {
@@ -81,11 +83,17 @@ struct Scratch {
     supply: Supply,
     spare: Spare,
     events: Vec<Event>,
+    traces: Traces,
 }
 
 impl Scratch {
     fn new() -> Self {
-        Self { supply: Supply::new(system_random()), spare: Spare::default(), events: Vec::new() }
+        Self {
+            supply: Supply::new(system_random()),
+            spare: Spare::default(),
+            events: Vec::new(),
+            traces: Traces::default(),
+        }
     }
 
     /// This thread's; a thread that is ending gets one of its own.
@@ -177,6 +185,7 @@ impl Connection {
             compressing: Mutex::new(()),
             token: AtomicUsize::new(NO_TOKEN),
             shared: Arc::clone(&reactor.shared),
+            untold: Untold::default(),
         }
     }
 
@@ -242,6 +251,7 @@ impl Connection {
         let Sending { mut state, mut scratch, now, gathers, mut schedule } = sending;
         schedule |= tell(client, &mut state, &mut scratch);
         drop(state);
+        self.untold.tell(client);
         self.schedule(client, schedule);
         Sending { state: (), scratch, now, gathers, schedule: false }
     }
@@ -356,6 +366,7 @@ impl Connection {
         let newly_corked = gathers && !std::mem::replace(&mut state.corked, true);
         schedule |= tell(client, &mut state, &mut scratch);
         drop(state);
+        self.untold.tell(client);
         scratch.put_back();
         if newly_corked && let Some(client) = client.to_arc() {
             let _ = CORK.try_with(|cork| cork.gathered.set(true));
@@ -428,6 +439,8 @@ impl Connection {
                 holds: state.loader.has_held(),
                 deadline: deadline.filter(is_to_be_armed),
             };
+            drop(state);
+            self.untold.tell(client);
             (after, schedule)
         })
     }
@@ -446,7 +459,10 @@ impl Connection {
             let mut state = self.state.lock();
             state.corked = false;
             let mut state = self.flush(client, state, scratch, now, &mut schedule);
-            schedule | tell(client, &mut state, scratch)
+            schedule |= tell(client, &mut state, scratch);
+            drop(state);
+            self.untold.tell(client);
+            schedule
         });
         self.schedule(client, schedule);
     }
@@ -575,6 +591,7 @@ impl std::fmt::Debug for Connection {
 /// callbacks must be put on their queue, which is done without the lock.
 #[inline(always)]
 fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
+    client.connection().untold.put(&mut scratch.traces);
     !scratch.events.is_empty() && tell_events(client, state, scratch)
 }
 
@@ -606,8 +623,10 @@ fn fit(scratch: &mut Scratch) {
 }
 
 fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
-    let Scratch { supply, spare, events } = scratch;
-    Env { now, supply, spare, events }
+    let Scratch { supply, spare, events, traces } = scratch;
+    #[cfg(feature = "tracing")]
+    traces.set_watch(super::trace::watch());
+    Env { now, supply, spare, events, traces }
 }
 
 /// How many pieces of memory are written by one system call.

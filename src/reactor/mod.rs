@@ -16,6 +16,7 @@ mod helm;
 mod random;
 mod receive;
 mod resolver;
+mod trace;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -602,6 +602,11 @@ impl Client for TaskShared {
         Delivered { keep_reading: desk.mailbox.may_read_on(), schedule: desk.must_schedule() }
     }
 
+    #[cfg(feature = "tracing")]
+    fn numbers(&self) -> (u64, usize) {
+        (self.session.number, self.identifier)
+    }
+
     fn runs_on_reactor(&self) -> bool {
         self.session.queue.is_immediate()
     }

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr;
+#[cfg(feature = "tracing")]
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
@@ -110,6 +112,8 @@ impl UrlSession {
             announcements: Arc::new(Announcements { session: myself.clone(), state: Mutex::default() }),
             handle: Mutex::new(Weak::new()),
             everlasting,
+            #[cfg(feature = "tracing")]
+            number: SESSIONS.fetch_add(1, Ordering::Relaxed) + 1,
             myself: myself.clone(),
         });
         shared.handle()
@@ -265,8 +269,15 @@ pub(super) struct SessionShared {
     handle: Mutex<Weak<Handle>>,
     /// The shared session.
     everlasting: bool,
+    /// Which session of the process it is.
+    #[cfg(feature = "tracing")]
+    pub(super) number: u64,
     myself: Weak<Self>,
 }
+
+/// How many sessions there were.
+#[cfg(feature = "tracing")]
+static SESSIONS: AtomicU64 = AtomicU64::new(0);
 
 /// Where the registry does not have a task. (It has no room for so many.)
 const NO_PLACE: u32 = u32::MAX;

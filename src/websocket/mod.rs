@@ -19,6 +19,7 @@
 //! | `decoder` | frames in, messages out |
 //! | `outgoing` | messages in, frames out; who overtakes whom |
 //! | `output` | the frames of one write |
+//! | `follow` | the headers in a stream of frames, for whoever watches |
 //! | `supply` | mask keys, and memory that is used again |
 //! | `violation` | what a peer did that ends the connection (§7.1.7) |
 //!
@@ -27,6 +28,8 @@
 mod compressor;
 mod contexts;
 mod decoder;
+#[cfg(feature = "tracing")]
+mod follow;
 mod frame;
 mod inflater;
 mod mask;
@@ -40,6 +43,8 @@ mod violation;
 pub use compressor::{Compressed, Compressor};
 pub use contexts::Contexts;
 pub use decoder::{Decoder, Incoming, Short};
+#[cfg(feature = "tracing")]
+pub use follow::{FrameFollower, FrameHead};
 pub use frame::cut_reason;
 pub use inflater::Inflation;
 pub use outgoing::Outgoing;

@@ -178,7 +178,7 @@ impl Outgoing {
         }
         let tail = mem::take(&mut self.tail);
         self.is_out = !tail.is_empty();
-        self.is_out.then(|| Output(Content::Tail(Frames::data(tail))))
+        self.is_out.then(|| Output::from(Content::Tail(Frames::data(tail))))
     }
 
     fn take_parts(&mut self, budget: usize, supply: &mut Supply) -> Option<Output> {
@@ -187,7 +187,7 @@ impl Outgoing {
         self.release();
         self.is_out = !parts.is_empty();
         if self.is_out {
-            return Some(Output(Content::Parts(parts)));
+            return Some(Content::Parts(parts).into());
         }
         supply.keep_parts(parts);
         None
@@ -198,7 +198,7 @@ impl Outgoing {
     #[inline]
     pub fn give_back(&mut self, output: Output, supply: &mut Supply) {
         self.is_out = false;
-        match output.0 {
+        match output.content {
             Content::Tail(frames) if frames.len() == 0 => {
                 self.written += frames.written as u64;
                 supply.keep_chunk(frames.bytes);

@@ -4,6 +4,8 @@
 use std::collections::VecDeque;
 use std::fmt;
 
+#[cfg(feature = "tracing")]
+use super::follow::FrameFollower;
 use super::frame::{self, EncodedHeader, Kind, Opcode};
 use super::mask;
 use super::supply::KEPT;
@@ -16,7 +18,12 @@ pub const CHUNK: usize = 64 * 1024;
 
 /// Frames on their way to the socket: taken from an [`Outgoing`](super::Outgoing), written as far as the socket goes, and
 /// given back.
-pub struct Output(pub(super) Content);
+pub struct Output {
+    pub(super) content: Content,
+    /// Sees what is written.
+    #[cfg(feature = "tracing")]
+    pub follower: Option<Box<FrameFollower>>,
+}
 
 /// What there is to write.
 pub(super) enum Content {
@@ -42,10 +49,20 @@ pub(super) struct Parts {
     emptied: Vec<Vec<u8>>,
 }
 
+impl From<Content> for Output {
+    fn from(content: Content) -> Self {
+        Self {
+            content,
+            #[cfg(feature = "tracing")]
+            follower: None,
+        }
+    }
+}
+
 impl Output {
     /// What is left to write, in order, for a vectored write.
     pub fn slices(&self) -> impl Iterator<Item = &[u8]> {
-        let (tail, parts) = match &self.0 {
+        let (tail, parts) = match &self.content {
             Content::Tail(frames) => (Some(frames.rest()), None),
             Content::Parts(parts) => (None, Some(parts.parts.iter().flat_map(Part::slices))),
         };
@@ -55,7 +72,7 @@ impl Output {
     /// What is left to write, where it certainly lies in one piece.
     #[inline]
     pub fn single(&self) -> Option<&[u8]> {
-        match &self.0 {
+        match &self.content {
             Content::Tail(frames) => Some(frames.rest()),
             Content::Parts(_) => None,
         }
@@ -64,10 +81,24 @@ impl Output {
     /// The first `written` bytes of what was left are written.
     #[inline]
     pub fn advance(&mut self, written: usize) {
-        match &mut self.0 {
+        #[cfg(feature = "tracing")]
+        self.follow(written);
+        match &mut self.content {
             Content::Tail(frames) => frames.written += written.min(frames.len()),
             Content::Parts(parts) => parts.advance(written),
         }
+    }
+
+    #[cfg(feature = "tracing")]
+    fn follow(&mut self, written: usize) {
+        let Some(mut follower) = self.follower.take() else { return };
+        let mut rest = written;
+        for slice in self.slices() {
+            let count = rest.min(slice.len());
+            follower.follow(slice.get(..count).unwrap_or_default());
+            rest -= count;
+        }
+        self.follower = Some(follower);
     }
 
     /// Whether all of it is written.
@@ -79,7 +110,7 @@ impl Output {
     /// How many bytes are left to write.
     #[inline]
     pub fn len(&self) -> usize {
-        match &self.0 {
+        match &self.content {
             Content::Tail(frames) => frames.len(),
             Content::Parts(parts) => parts.len,
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use urlsession::internals::{
     Action, Common, Completion, Env, Epoch, Event, Loader, Output, Proxies, Random, Reply, Settings, Spare, Supply,
+    Traces,
 };
 use urlsession::{CloseCode, Message, ProxyConfiguration, SessionConfiguration, Url, UrlRequest};
 
@@ -53,7 +54,7 @@ impl Road {
 
     fn step<R>(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
         let Self { loader, supply, spare, events, now } = self;
-        step(loader, &mut Env { now: *now, supply, spare, events })
+        step(loader, &mut Env { now: *now, supply, spare, events, traces: &mut Traces::default() })
     }
 
     /// The connection to this address stands, and the writer has the request.

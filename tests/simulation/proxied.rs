@@ -13,7 +13,7 @@ use md5::{Digest as _, Md5};
 use rustls::ServerConnection;
 use sha1::Sha1;
 use urlsession::internals::{
-    Action, Common, Env, Epoch, Event, Loader, Output, Proxies, Random, Reply, Settings, Spare, Subject, Supply,
+    Action, Common, Env, Epoch, Event, Loader, Output, Proxies, Random, Reply, Settings, Spare, Subject, Supply, Traces,
 };
 use urlsession::{
     AuthChallengeDisposition, AuthenticationMethod, CredentialPersistence, ErrorStage, ProxyConfiguration,
@@ -673,7 +673,8 @@ impl World {
     fn step<R>(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>) -> R) -> R {
         let mut events = Vec::new();
         let Self { loader, supply, spare, now, .. } = self;
-        let result = step(loader, &mut Env { now: *now, supply, spare, events: &mut events });
+        let result =
+            step(loader, &mut Env { now: *now, supply, spare, events: &mut events, traces: &mut Traces::default() });
         for event in events {
             match event {
                 Event::Open { .. } => self.outcome = Some((Outcome::Opens, None)),

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use urlsession::internals::{
     Action, Callback, Common, Env, Epoch, Event, Loader, Mailbox, Output, Proxies, Random, Settings, Spare, Supply,
+    Traces,
 };
 use urlsession::{
     AuthenticationMethod, CredentialPersistence, SessionConfiguration, TlsProtocolVersion, Url, UrlCredential,
@@ -259,7 +260,7 @@ impl World {
             _ => self.instant(),
         };
         let Self { loader, supply, spare, .. } = self;
-        let result = step(loader, &mut Env { now, supply, spare, events: &mut events });
+        let result = step(loader, &mut Env { now, supply, spare, events: &mut events, traces: &mut Traces::default() });
         self.told += events.len();
         for event in events {
             self.event(event);

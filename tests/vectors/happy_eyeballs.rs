@@ -11,7 +11,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
-use urlsession::internals::{Action, Common, Env, Epoch, Event, Loader, Proxies, Random, Settings, Spare, Supply};
+use urlsession::internals::{
+    Action, Common, Env, Epoch, Event, Loader, Proxies, Random, Settings, Spare, Supply, Traces,
+};
 use urlsession::{ErrorCode, SessionConfiguration, Url, UrlError, UrlRequest};
 
 use super::{cases, equal, id, run_all, text};
@@ -99,7 +101,16 @@ impl Task {
 
     fn step(&mut self, step: impl FnOnce(&mut Loader, &mut Env<'_>)) {
         let Self { loader, supply, spare, events, begun, now } = self;
-        step(loader, &mut Env { now: *begun + Duration::from_millis(*now), supply, spare, events });
+        step(
+            loader,
+            &mut Env {
+                now: *begun + Duration::from_millis(*now),
+                supply,
+                spare,
+                events,
+                traces: &mut Traces::default(),
+            },
+        );
     }
 
     fn deadline(&self) -> Option<u64> {

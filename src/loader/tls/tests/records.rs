@@ -15,7 +15,7 @@ use url::Url;
 use super::*;
 use crate::foundation::{Completion, Message, Random, SessionConfiguration, UrlRequest};
 use crate::http::Proxies;
-use crate::loader::{Action, Common, Env, Epoch, Event, Loader, Settings, Spare};
+use crate::loader::{Action, Common, Env, Epoch, Event, Loader, Settings, Spare, Traces};
 use crate::websocket::Supply;
 
 impl Pair {
@@ -425,7 +425,8 @@ fn a_task_whose_keys_are_used_up_is_lost() {
     let now = Instant::now();
     let mut supply = Supply::new(Random::new(|pool| pool.fill(7)));
     let (mut spare, mut events) = (Spare::default(), Vec::new());
-    let env = &mut Env { now, supply: &mut supply, spare: &mut spare, events: &mut events };
+    let env =
+        &mut Env { now, supply: &mut supply, spare: &mut spare, events: &mut events, traces: &mut Traces::default() };
     let common = Common::new(&SessionConfiguration::default(), Proxies::new(Some(&[]), |_| None));
     common.set_tls(short_lived(TlsV12, 6));
     let settings = Settings {

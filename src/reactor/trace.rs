@@ -1,0 +1,42 @@
+//! What is watched goes to `tracing`: called without any lock, for a subscriber may do what it likes, and use this crate too.
+//! Of one task it is told in order, by one thread at a time.
+
+#[cfg(feature = "tracing")]
+mod events;
+
+use super::client::Client;
+use crate::loader::Traces;
+
+/// What was written down of a task and is not told yet.
+#[derive(Default)]
+pub struct Untold {
+    #[cfg(feature = "tracing")]
+    inner: events::Untold,
+}
+
+impl Untold {
+    /// Takes what a step wrote down. Called under the connection's lock, so that it stands in order.
+    #[inline(always)]
+    pub fn put(&self, traces: &mut Traces) {
+        #[cfg(feature = "tracing")]
+        if !traces.is_empty() {
+            self.inner.put(traces);
+        }
+        #[cfg(not(feature = "tracing"))]
+        let _ = traces;
+    }
+
+    /// Tells it, unless somebody is about to. Called without any lock.
+    #[inline(always)]
+    pub fn tell(&self, client: &dyn Client) {
+        #[cfg(feature = "tracing")]
+        if self.inner.is_due() {
+            self.inner.tell(client);
+        }
+        #[cfg(not(feature = "tracing"))]
+        let _ = client;
+    }
+}
+
+#[cfg(feature = "tracing")]
+pub use events::watch;
