@@ -6,8 +6,7 @@
 //! compressed does that without the lock, too; one after the other, for each message may refer to the one before.
 
 use std::cell::Cell;
-use std::io::{self, Write};
-use std::ptr;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
@@ -16,12 +15,14 @@ use mio::net::TcpStream;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::client::Client;
+use super::cork;
 use super::deadlines::NEAR;
 use super::random::system_random;
 use super::trace::Untold;
+use super::write::write_output;
 use super::{Command, Shared};
 use crate::foundation::{CloseCode, Completion, Message, UrlError};
-use crate::loader::{Env, Event, Loader, Output, Reply, Spare, Traces};
+use crate::loader::{Env, Event, Loader, Reply, Spare, Traces};
 use crate::websocket::Supply;
 
 /// How often a caller's thread writes before it leaves the rest to the reactor.
@@ -123,16 +124,6 @@ const EVENTS_KEPT: usize = 16 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<Scratch>>> = const { Cell::new(None) };
-    static CORK: Corked = const { Corked { place: Cell::new(NOWHERE), gathered: Cell::new(false), alone: Cell::new(false) } };
-}
-
-/// What a thread that runs callbacks sends gathers.
-struct Corked {
-    place: Cell<Place>,
-    /// A connection has something to be written when the cork goes.
-    gathered: Cell<bool>,
-    /// One callback runs, and no other is waiting: its first send has nobody to wait for.
-    alone: Cell<bool>,
 }
 
 /// Between [`Connection::begin_send`] and [`Connection::end_send`].
@@ -150,16 +141,6 @@ type Locked<'a> = Sending<MutexGuard<'a, State>>;
 
 /// The lock is let go for a while.
 type Paused = Sending<()>;
-
-/// Where what a thread sends gathers.
-#[derive(Clone, Copy, Debug)]
-struct Place {
-    /// The reactor whose connections gather; null: each send is written at once.
-    shared: *const Shared,
-    since: Option<Instant>,
-}
-
-const NOWHERE: Place = Place { shared: ptr::null(), since: None };
 
 /// Lends this thread's scratch.
 fn with_scratch<R>(run: impl FnOnce(&mut Scratch) -> R) -> R {
@@ -348,7 +329,7 @@ impl Connection {
     /// the cork.
     #[inline]
     fn begin_send<'a>(&'a self, client: &dyn Client, bytes: usize) -> Locked<'a> {
-        let (now, gathers) = match self.corked() {
+        let (now, gathers) = match cork::next_send(&self.shared) {
             Some((since, is_first_of_one)) => (since, !is_first_of_one),
             // Whoever sends from elsewhere does not wait for the callbacks that gather here.
             None => (Instant::now(), false),
@@ -369,7 +350,7 @@ impl Connection {
         self.untold.tell(client);
         scratch.put_back();
         if newly_corked && let Some(client) = client.to_arc() {
-            let _ = CORK.try_with(|cork| cork.gathered.set(true));
+            cork::gathers();
             self.shared.add_corked(client);
         }
         self.schedule(client, schedule);
@@ -377,20 +358,7 @@ impl Connection {
 
     /// Whether this thread runs callbacks of the reactor's connections.
     fn runs_callbacks(&self) -> bool {
-        let is_here = |cork: &Corked| ptr::eq(cork.place.get().shared, Arc::as_ptr(&self.shared));
-        CORK.try_with(is_here).unwrap_or(false)
-    }
-
-    /// Since when this thread runs callbacks, whose sends leave together, if it does: near enough to the time for what is
-    /// sent. And whether this is the first send of a callback that has nobody to wait for.
-    #[inline]
-    fn corked(&self) -> Option<(Instant, bool)> {
-        let corked = CORK.try_with(|cork| {
-            let place = cork.place.get();
-            let since = place.since.filter(|_| ptr::eq(place.shared, Arc::as_ptr(&self.shared)))?;
-            Some((since, cork.alone.replace(false)))
-        });
-        corked.ok().flatten()
+        cork::is_for(&self.shared)
     }
 
     /// A step of the road; then what it has to say is written and told.
@@ -627,108 +595,4 @@ fn environment(scratch: &mut Scratch, now: Instant) -> Env<'_> {
     #[cfg(feature = "tracing")]
     traces.set_watch(super::trace::watch());
     Env { now, supply, spare, events, traces }
-}
-
-/// How many pieces of memory are written by one system call.
-const SLICES: usize = 32;
-
-/// One system call for all that is given, again only where there are many pieces, or the kernel took a part of it.
-fn write_output(mut socket: &TcpStream, output: &mut Output) -> io::Result<()> {
-    while !output.is_empty() {
-        let (offered, result) = match output.single() {
-            Some(slice) => (slice.len(), socket.write(slice)),
-            None => write_parts(socket, output),
-        };
-        match result {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(written) if written > offered => return Err(io::ErrorKind::InvalidData.into()),
-            Ok(written) => output.advance(written),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(())
-}
-
-fn write_parts(socket: &TcpStream, output: &Output) -> (usize, io::Result<usize>) {
-    let mut slices = [io::IoSlice::new(&[]); SLICES];
-    let count = output.slices(&mut slices);
-    let slices = slices.get(..count).unwrap_or_default();
-    (slices.iter().map(|slice| slice.len()).sum(), write_vectored(socket, slices))
-}
-
-/// `writev` raises SIGPIPE where the peer is gone, and a host that is not a Rust program may not ignore it. On Apple's
-/// systems mio has told the socket not to.
-fn write_vectored(socket: &TcpStream, slices: &[io::IoSlice<'_>]) -> io::Result<usize> {
-    #[cfg(any(
-        target_os = "android",
-        target_os = "dragonfly",
-        target_os = "freebsd",
-        target_os = "linux",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    ))]
-    return socket2::SockRef::from(socket).send_vectored_with_flags(slices, libc::MSG_NOSIGNAL);
-    #[cfg(not(any(
-        target_os = "android",
-        target_os = "dragonfly",
-        target_os = "freebsd",
-        target_os = "linux",
-        target_os = "netbsd",
-        target_os = "openbsd"
-    )))]
-    return (&*socket).write_vectored(slices);
-}
-
-/// While it lives, what this thread sends on connections of one reactor gathers; when it goes, all of it is written.
-#[derive(Debug)]
-pub struct Cork<'a> {
-    shared: &'a Shared,
-    since: Instant,
-    before: (Place, bool, bool),
-}
-
-impl<'a> Cork<'a> {
-    /// `now` is asked unless this is inside another cork.
-    pub(super) fn new(shared: &'a Shared, now: impl FnOnce() -> Instant) -> Self {
-        let before = CORK.try_with(Corked::get).unwrap_or((NOWHERE, false, false));
-        let within = before.0.since.filter(|_| ptr::eq(before.0.shared, shared));
-        let since = within.unwrap_or_else(now);
-        let place = Place { shared, since: Some(since) };
-        let _ = CORK.try_with(|cork| cork.set((place, false, false)));
-        Self { shared, since, before }
-    }
-
-    /// Whether the next callback is the only one there is: the first that it sends is written at once, and only what it
-    /// sends behind that gathers.
-    pub fn set_alone(&self, alone: bool) {
-        let _ = CORK.try_with(|cork| cork.alone.set(alone));
-    }
-
-    /// Whether something waits to be written.
-    pub fn has_gathered(&self) -> bool {
-        CORK.try_with(|cork| cork.gathered.get()).unwrap_or(true)
-    }
-}
-
-impl Corked {
-    fn get(&self) -> (Place, bool, bool) {
-        (self.place.get(), self.gathered.get(), self.alone.get())
-    }
-
-    fn set(&self, (place, gathered, alone): (Place, bool, bool)) {
-        self.place.set(place);
-        self.gathered.set(gathered);
-        self.alone.set(alone);
-    }
-}
-
-impl Drop for Cork<'_> {
-    fn drop(&mut self) {
-        let gathered = self.has_gathered();
-        let _ = CORK.try_with(|cork| cork.set(self.before));
-        if gathered {
-            self.shared.uncork(self.since);
-        }
-    }
 }

@@ -10,6 +10,7 @@
 mod client;
 mod connection;
 mod cookie_file;
+mod cork;
 mod deadlines;
 mod event_loop;
 mod helm;
@@ -17,6 +18,7 @@ mod random;
 mod receive;
 mod resolver;
 mod trace;
+mod write;
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,8 +31,9 @@ use mio::{Poll, Token, Waker};
 use parking_lot::{Mutex, MutexGuard};
 
 pub use client::{Client, Delivered, Scheduled, Work};
-pub use connection::{Connection, Cork};
+pub use connection::Connection;
 pub use cookie_file::Flushes;
+pub use cork::Cork;
 pub use deadlines::Deadlines;
 pub use helm::Helm;
 
