@@ -211,6 +211,53 @@ pub mod internals {
     };
 }
 
+/// The pages of `docs/`: what the documentation of single items has no room for.
+#[cfg(doc)]
+pub mod guide {
+    #[doc = "[architecture]: crate::guide::architecture"]
+    #[doc = "[proxies#where-a-proxy-fails]: crate::guide::proxies#where-a-proxy-fails"]
+    #[doc = "[trust#client-certificates]: crate::guide::trust#client-certificates"]
+    #[doc = "[trust#connectivity]: crate::guide::trust#connectivity"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/errors.md")]
+    pub mod errors {}
+
+    #[doc = "[errors#at-a-proxy]: crate::guide::errors#at-a-proxy"]
+    #[doc = "[redirects-and-authentication]: crate::guide::redirects_and_authentication"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/proxies.md")]
+    pub mod proxies {}
+
+    #[doc = "[proxies#who-asks]: crate::guide::proxies#who-asks"]
+    #[doc = "[trust]: crate::guide::trust"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/redirects-and-authentication.md")]
+    pub mod redirects_and_authentication {}
+
+    #[doc = "[architecture]: crate::guide::architecture"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/threading.md")]
+    pub mod threading {}
+
+    #[doc = "[errors]: crate::guide::errors"]
+    #[doc = "[proxies]: crate::guide::proxies"]
+    #[doc = "[proxies#where-a-proxy-fails]: crate::guide::proxies#where-a-proxy-fails"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/trust.md")]
+    pub mod trust {}
+
+    #[doc = include_str!("../docs/compression.md")]
+    pub mod compression {}
+
+    #[doc = "[compression]: crate::guide::compression"]
+    #[doc = "[errors]: crate::guide::errors"]
+    #[doc = "[redirects-and-authentication]: crate::guide::redirects_and_authentication"]
+    #[doc = "[trust]: crate::guide::trust"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/architecture.md")]
+    pub mod architecture {}
+}
+
 /// The program in the README compiles.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

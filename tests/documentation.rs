@@ -216,7 +216,10 @@ fn links_lead_somewhere() {
     let mut count = 0;
     for page in &pages {
         let text = fs::read_to_string(page).unwrap();
-        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+        let inline = text.split("](").skip(1).filter_map(|rest| rest.split(')').next());
+        let defined =
+            text.lines().filter(|line| line.starts_with('[')).filter_map(|line| Some(line.split_once("]: ")?.1));
+        for link in inline.chain(defined) {
             if link.contains("://") {
                 continue;
             }
