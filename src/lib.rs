@@ -186,6 +186,8 @@ pub use crate::foundation::{
     TaskMetrics, TlsProtocolVersion, TransactionMetrics, UrlCredential, UrlCredentialStorage, UrlError,
     UrlProtectionSpace, UrlRequest, WebSocketOptions,
 };
+#[cfg(feature = "futures-core")]
+pub use crate::session::Messages;
 pub use crate::session::{
     ChallengeHandler, OperationQueue, RedirectionHandler, SessionDelegate, SessionTask, TaskDelegate, TaskFuture,
     TaskState, UrlSession, WebSocketDelegate, WebSocketTask,

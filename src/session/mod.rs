@@ -5,6 +5,8 @@
 //! delegate queue, in one place ([`task`]). Nothing else calls user code.
 
 mod delegate;
+#[cfg(feature = "futures-core")]
+mod messages;
 mod operation_queue;
 mod question;
 mod task;
@@ -14,6 +16,8 @@ mod url_session;
 mod web_socket_task;
 
 pub use delegate::{ChallengeHandler, RedirectionHandler, SessionDelegate, TaskDelegate, WebSocketDelegate};
+#[cfg(feature = "futures-core")]
+pub use messages::Messages;
 pub use operation_queue::OperationQueue;
 pub use task::{SessionTask, TaskState};
 pub use task_future::TaskFuture;

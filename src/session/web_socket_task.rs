@@ -111,6 +111,33 @@ impl WebSocketTask {
         TaskFuture::receive(&self.task.shared)
     }
 
+    /// Beyond Apple: what arrives, as a stream, until the task ends. Of the feature `futures-core`.
+    ///
+    /// Swift programs wrap `receive()` into an `AsyncThrowingStream` for this. Streams and receives of one task stand in one
+    /// line: each message goes to one of them.
+    ///
+    /// ```no_run
+    /// use smol::stream::StreamExt;
+    /// use urlsession::{Url, UrlError, UrlSession};
+    ///
+    /// # fn main() -> Result<(), UrlError> {
+    /// let task = UrlSession::shared().web_socket_task(Url::parse("wss://example.com/feed").unwrap());
+    /// task.resume();
+    /// smol::block_on(async {
+    ///     let mut messages = task.messages();
+    ///     while let Some(message) = messages.try_next().await? {
+    ///         println!("{message:?}");
+    ///     }
+    ///     println!("closed with {}", task.close_code());
+    ///     Ok(())
+    /// })
+    /// # }
+    /// ```
+    #[cfg(feature = "futures-core")]
+    pub fn messages(&self) -> super::Messages {
+        super::Messages::new(self.clone())
+    }
+
     /// `sendPing() async throws`. The ping is sent now, not when the future is first polled.
     pub fn send_ping_async(&self) -> TaskFuture<()> {
         TaskFuture::new(|handler| self.ping(handler))
