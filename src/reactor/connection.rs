@@ -559,6 +559,7 @@ impl std::fmt::Debug for Connection {
 /// callbacks must be put on their queue, which is done without the lock.
 #[inline(always)]
 fn tell(client: &dyn Client, state: &mut State, scratch: &mut Scratch) -> bool {
+    #[cfg(feature = "tracing")]
     client.connection().untold.put(&mut scratch.traces);
     !scratch.events.is_empty() && tell_events(client, state, scratch)
 }

@@ -5,6 +5,7 @@
 mod events;
 
 use super::client::Client;
+#[cfg(feature = "tracing")]
 use crate::loader::Traces;
 
 /// What was written down of a task and is not told yet.
@@ -16,14 +17,12 @@ pub struct Untold {
 
 impl Untold {
     /// Takes what a step wrote down. Called under the connection's lock, so that it stands in order.
-    #[inline(always)]
+    #[cfg(feature = "tracing")]
+    #[inline]
     pub fn put(&self, traces: &mut Traces) {
-        #[cfg(feature = "tracing")]
         if !traces.is_empty() {
             self.inner.put(traces);
         }
-        #[cfg(not(feature = "tracing"))]
-        let _ = traces;
     }
 
     /// Tells it, unless somebody is about to. Called without any lock.
