@@ -174,6 +174,7 @@ mod foundation;
 mod http;
 mod loader;
 mod reactor;
+mod reconnector;
 mod session;
 mod websocket;
 
@@ -186,6 +187,7 @@ pub use crate::foundation::{
     TaskMetrics, TlsProtocolVersion, TransactionMetrics, UrlCredential, UrlCredentialStorage, UrlError,
     UrlProtectionSpace, UrlRequest, WebSocketOptions,
 };
+pub use crate::reconnector::{ConnectionEnd, ExponentialBackoff, ReconnectionPolicy, Reconnector, ReconnectorDelegate};
 #[cfg(feature = "futures-core")]
 pub use crate::session::Messages;
 pub use crate::session::{

@@ -11,13 +11,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Each storey, and those below it that it may use.
-const STOREYS: [(&str, &[&str]); 6] = [
+const STOREYS: [(&str, &[&str]); 7] = [
     ("foundation", &[]),
     ("http", &["foundation"]),
     ("websocket", &["foundation"]),
     ("loader", &["foundation", "http", "websocket"]),
     ("reactor", &["foundation", "http", "websocket", "loader"]),
     ("session", &["foundation", "http", "websocket", "loader", "reactor"]),
+    ("reconnector", &["foundation", "reactor", "session"]),
 ];
 
 /// Those that do nothing by themselves.

@@ -39,9 +39,9 @@ pub use close_code::CloseCode;
 pub use completion::Completion;
 pub use configuration::{HttpCookieAcceptPolicy, SessionConfiguration};
 pub use cookie_storage::{HttpCookieStorage, Keeper};
-pub use cookies::{HttpCookie, Jar, Kept, MAXIMUM_FILE, SameSitePolicy, kept_in};
 #[cfg(feature = "__internals")]
-pub use cookies::{cookie_date, registrable};
+pub use cookies::registrable;
+pub use cookies::{HttpCookie, Jar, Kept, MAXIMUM_FILE, SameSitePolicy, cookie_date, kept_in};
 pub use credential::{CredentialPersistence, UrlCredential};
 pub use credential_storage::UrlCredentialStorage;
 pub use cryptography::provider;

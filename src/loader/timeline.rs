@@ -129,6 +129,15 @@ impl Collected {
         }
         metrics
     }
+
+    /// How long the socket was open; `None` where it never was.
+    pub fn was_open(&self) -> Option<Duration> {
+        let opened = match &self.way {
+            Way::Noted(underway) => underway.opening.as_ref().and(underway.marks[Mark::ResponseEnd as usize]),
+            Way::Packed(opened) => opened.unpacked(self.settings.epoch).marks[Mark::ResponseEnd as usize],
+        };
+        opened.map(|opened| self.end.saturating_duration_since(opened))
+    }
 }
 
 impl fmt::Debug for Collected {
@@ -519,7 +528,9 @@ pub mod tests {
 
             let end = settings.epoch.instant + Duration::from_secs(9000);
             let body = BodyBytes { before_encoding: 4, sent: 3, received: 2, after_decoding: 1 };
-            let metrics = timeline.collect(&settings, end, body, Default::default()).metrics();
+            let collected = timeline.collect(&settings, end, body, Default::default());
+            assert_eq!(collected.was_open(), Some(Duration::from_secs(5400) - 4 * step));
+            let metrics = collected.metrics();
             assert_eq!(metrics.task_interval, (settings.epoch.date, Duration::from_secs(9000)));
             let [transaction] = metrics.transaction_metrics.as_slice() else { panic!("{metrics:?}") };
             let start = settings.epoch.date + Duration::from_secs(3600);
@@ -552,6 +563,18 @@ pub mod tests {
             let told = transaction.response.as_ref().unwrap();
             assert!(told.header_fields().eq(timeline.response(&settings).unwrap().header_fields()));
         }
+    }
+
+    #[test]
+    fn a_refusal_opens_nothing() {
+        let settings = settings();
+        let mut timeline = Timeline::default();
+        timeline.mark(Mark::FetchStart, settings.epoch.instant);
+        timeline.mark(Mark::ResponseEnd, settings.epoch.instant);
+        let end = settings.epoch.instant + Duration::from_secs(1);
+        let collected = timeline.collect(&settings, end, BodyBytes::default(), Default::default());
+        assert_eq!(collected.was_open(), None);
+        assert_eq!(self::collected().was_open(), None);
     }
 
     #[test]

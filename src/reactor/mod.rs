@@ -3,10 +3,11 @@
 //! In come commands (a task starts, something of it changed), what the kernel tells of sockets, answers of the resolver
 //! and deadlines; out go bytes to sockets and [`Event`](crate::loader::Event)s to each task's [`Client`]. A session's
 //! thread starts with its first task and ends when the session is invalidated and its sockets are closed. What else only the
-//! system can do is here, too: the look-up of names, random bytes, and the file that cookies are kept in.
+//! system can do is here, too: the look-up of names, random bytes, alarms, and the file that cookies are kept in.
 //!
 //! No user code runs here, but for [`Work`] that the session posts: the callbacks of an immediate queue.
 
+mod alarm;
 mod client;
 mod connection;
 mod cookie_file;
@@ -30,12 +31,14 @@ use std::time::Instant;
 use mio::{Poll, Token, Waker};
 use parking_lot::{Mutex, MutexGuard};
 
+pub use alarm::Alarm;
 pub use client::{Client, Delivered, Scheduled, Work};
 pub use connection::Connection;
 pub use cookie_file::Flushes;
 pub use cork::Cork;
 pub use deadlines::Deadlines;
 pub use helm::Helm;
+pub use random::system_random;
 
 use crate::foundation::{ErrorCode, ErrorStage, UrlError};
 use event_loop::EventLoop;

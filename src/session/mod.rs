@@ -2,8 +2,9 @@
 //!
 //! In come calls from any thread; they go to the task's connection in the reactor, or to its mailbox. What happened
 //! comes back as events of the road, is written where the handles read it, and becomes a call of user code on the
-//! delegate queue, in one place ([`task`]). Nothing else calls user code.
+//! delegate queue, in one place ([`task`]). Nothing else calls user code, but for what a session announces ([`announcer`]).
 
+mod announcer;
 mod delegate;
 #[cfg(feature = "futures-core")]
 mod messages;
@@ -15,11 +16,14 @@ mod turn;
 mod url_session;
 mod web_socket_task;
 
+pub(crate) use announcer::Announcer;
 pub use delegate::{ChallengeHandler, RedirectionHandler, SessionDelegate, TaskDelegate, WebSocketDelegate};
 #[cfg(feature = "futures-core")]
 pub use messages::Messages;
 pub use operation_queue::OperationQueue;
+pub(crate) use task::{Ended, guarded};
 pub use task::{SessionTask, TaskState};
 pub use task_future::TaskFuture;
+pub(crate) use url_session::Dependent;
 pub use url_session::UrlSession;
 pub use web_socket_task::WebSocketTask;

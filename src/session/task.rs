@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -13,7 +14,7 @@ use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun};
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{CloseCode, Completion, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::foundation::{CloseCode, Completion, ErrorCode, HttpUrlResponse, Message, UrlError, UrlRequest};
 use crate::loader::{Callback, Event, Mailbox, Question, Spare};
 use crate::reactor::{Client, Connection, Delivered, Scheduled, Work};
 
@@ -117,6 +118,12 @@ impl SessionTask {
         drop(before);
     }
 
+    /// Tells somebody of this crate when the end of the task has been told to everybody else. To be called before `resume()`.
+    pub(crate) fn watch(&self, watcher: impl FnOnce(&WebSocketTask, Ended) + Send + 'static) {
+        let watch = Watch { watcher: Box::new(watcher), ended: Ended::default() };
+        self.shared.desk.lock().extras.get_or_insert_default().watch = Some(watch);
+    }
+
     /// `taskDescription`: a label for the application's use.
     pub fn task_description(&self) -> Option<String> {
         self.shared.desk.lock().extras.as_ref()?.description.clone()
@@ -208,12 +215,28 @@ pub(super) struct Extras {
     priority: f32,
     /// Why the task cannot be started.
     flaw: Option<UrlError>,
+    watch: Option<Watch>,
 }
 
 impl Default for Extras {
     fn default() -> Self {
-        Self { delegate: None, description: None, priority: SessionTask::DEFAULT_PRIORITY, flaw: None }
+        Self { delegate: None, description: None, priority: SessionTask::DEFAULT_PRIORITY, flaw: None, watch: None }
     }
+}
+
+/// Of a task's end, what its handles do not show.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Ended {
+    /// How long the socket was open, if it ever was.
+    pub was_open: Option<Duration>,
+    /// It was this side that ended it: by a cancel, with its session, or by a delegate's answer to a challenge.
+    pub is_cancelled: bool,
+}
+
+/// Who is told when everybody else was.
+struct Watch {
+    watcher: Box<dyn FnOnce(&WebSocketTask, Ended) + Send>,
+    ended: Ended,
 }
 
 /// What is read and written together: what the handles show, and what waits for user code.
@@ -564,10 +587,16 @@ impl TaskShared {
 
     /// `did_complete_with_error` has run: what was kept for it is let go.
     fn completed(&self) {
-        let delegate = self.desk.lock().extras.as_mut().and_then(|extras| extras.delegate.take());
+        let (delegate, watch) = match &mut self.desk.lock().extras {
+            Some(extras) => (extras.delegate.take(), extras.watch.take()),
+            None => (None, None),
+        };
         guarded(|| drop(delegate));
         self.connection.end_is_told(self);
         self.session.ended(self);
+        if let (Some(watch), Some(shared)) = (watch, self.myself.upgrade()) {
+            guarded(|| (watch.watcher)(&WebSocketTask::new(SessionTask { shared }), watch.ended));
+        }
     }
 }
 
@@ -587,6 +616,10 @@ impl Client for TaskShared {
                 Event::End(end) => {
                     desk.facts.error = end.error.clone();
                     desk.facts.set_closes(end.close.clone(), end.server_close.clone());
+                    if let Some(watch) = desk.extras.as_mut().and_then(|extras| extras.watch.as_mut()) {
+                        watch.ended.was_open = end.metrics.as_ref().and_then(|metrics| metrics.was_open());
+                        watch.ended.is_cancelled = end.waiting.code() == ErrorCode::Cancelled;
+                    }
                 }
                 // Its callbacks run or are about to, and may take what is unread.
                 Event::UnreadDue if desk.scheduled => continue,
@@ -665,7 +698,7 @@ pub(super) fn answer(callback: Callback) {
 
 /// Calls user code, or drops what is the user's. A panic ends there, and makes the result false; the thread's panic hook has
 /// reported it.
-pub(super) fn guarded(call: impl FnOnce()) -> bool {
+pub(crate) fn guarded(call: impl FnOnce()) -> bool {
     let Err(payload) = catch_unwind(AssertUnwindSafe(call)) else { return true };
     // What was thrown may throw again when it is dropped.
     if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {

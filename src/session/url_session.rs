@@ -1,6 +1,5 @@
 //! `URLSession`: makes tasks, and owns the reactor and the queue that they run on.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ptr;
@@ -13,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use parking_lot::Mutex;
 use slab::Slab;
 
+use super::announcer::Announcer;
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
 use super::task::{SessionTask, TaskShared, answer, guarded};
@@ -108,8 +108,14 @@ impl UrlSession {
             delegate: Mutex::new(delegate),
             lacking: AtomicU16::new(0),
             description: Mutex::new(None),
-            registry: Mutex::new(Registry { tasks: Slab::new(), last_identifier: 0, flushes: 0, end: End::Open }),
-            announcements: Arc::new(Announcements { session: myself.clone(), state: Mutex::default() }),
+            registry: Mutex::new(Registry {
+                tasks: Slab::new(),
+                last_identifier: 0,
+                flushes: 0,
+                dependents: Slab::new(),
+                end: End::Open,
+            }),
+            announcer: Announcer::new(myself.clone()),
             handle: Mutex::new(Weak::new()),
             everlasting,
             #[cfg(feature = "tracing")]
@@ -209,7 +215,7 @@ impl UrlSession {
         shared.common.forget_tls();
         shared.registry.lock().flushes += 1;
         self.0.shared.flushes.after(move || {
-            shared.announce(Box::new(completion_handler));
+            shared.announce(completion_handler);
             shared.flushed();
         });
     }
@@ -218,7 +224,26 @@ impl UrlSession {
     /// they were made; the handler is called on the delegate queue.
     pub fn get_all_tasks(&self, completion_handler: impl FnOnce(Vec<SessionTask>) + Send + 'static) {
         let shared = Arc::clone(&self.0.shared);
-        self.0.shared.announce(Box::new(move || completion_handler(shared.tasks())));
+        self.0.shared.announce(move || completion_handler(shared.tasks()));
+    }
+
+    /// Runs things on the delegate queue, one after the other.
+    pub(crate) fn announcer(&self) -> Announcer {
+        Announcer::new(Arc::downgrade(&self.0.shared))
+    }
+
+    /// The end of the session comes behind somebody who hears of the invalidation, until that one
+    /// [leaves](Self::detach). `None` where the session is invalidated already.
+    pub(crate) fn attach(&self, dependent: Weak<dyn Dependent>) -> Option<usize> {
+        let mut registry = self.0.shared.registry.lock();
+        (registry.end == End::Open).then(|| registry.dependents.insert(dependent))
+    }
+
+    /// The end of the session need not wait any longer for whoever was [attached](Self::attach) in this place.
+    pub(crate) fn detach(&self, place: usize) {
+        let mut registry = self.0.shared.registry.lock();
+        drop(registry.dependents.try_remove(place));
+        self.0.shared.finish_if_done(registry);
     }
 }
 
@@ -265,7 +290,7 @@ pub(super) struct SessionShared {
     lacking: AtomicU16,
     description: Mutex<Option<String>>,
     registry: Mutex<Registry>,
-    announcements: Arc<Announcements>,
+    announcer: Announcer,
     handle: Mutex<Weak<Handle>>,
     /// The shared session.
     everlasting: bool,
@@ -273,6 +298,12 @@ pub(super) struct SessionShared {
     #[cfg(feature = "tracing")]
     pub(super) number: u64,
     myself: Weak<Self>,
+}
+
+/// Somebody of this crate who makes tasks until the session is invalidated.
+pub(crate) trait Dependent: Send + Sync {
+    /// Tasks that are made from now on come too late. Called on any thread, without a lock.
+    fn session_is_invalidated(self: Arc<Self>);
 }
 
 /// How many sessions there were.
@@ -288,6 +319,7 @@ struct Registry {
     last_identifier: usize,
     /// Calls of `flush` and `reset` whose handlers are not on their way.
     flushes: usize,
+    dependents: Slab<Weak<dyn Dependent>>,
     end: End,
 }
 
@@ -295,7 +327,7 @@ struct Registry {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum End {
     Open,
-    /// Waits for the tasks and the flushes.
+    /// Waits for the tasks, the flushes and the dependents.
     Finishing,
     /// `did_become_invalid_with_error` is on its way, or was told.
     Told,
@@ -414,7 +446,7 @@ impl SessionShared {
         let is_handler =
             |callback: &Callback| matches!(callback, Callback::Sent(..) | Callback::Received(..) | Callback::Pong(..));
         if handlers.iter().any(is_handler) {
-            self.announce(Box::new(move || handlers.into_iter().for_each(answer)));
+            self.announce(move || handlers.into_iter().for_each(answer));
         }
     }
 
@@ -423,21 +455,28 @@ impl SessionShared {
             return;
         }
         let mut registry = self.registry.lock();
+        let mut dependents = Vec::new();
         if registry.end == End::Open {
             registry.end = End::Finishing;
+            dependents.extend(registry.dependents.iter().map(|(_, dependent)| dependent.clone()));
         }
         self.finish_if_done(registry);
+        for dependent in dependents.iter().filter_map(Weak::upgrade) {
+            dependent.session_is_invalidated();
+        }
     }
 
-    /// Tells the end of the session once the last task is gone, and no handler waits for the disk: the end is the last word.
+    /// Tells the end of the session once the last task is gone, no handler waits for the disk, and nobody would make tasks: the
+    /// end is the last word.
     fn finish_if_done(&self, mut registry: parking_lot::MutexGuard<'_, Registry>) {
-        if registry.end != End::Finishing || !registry.tasks.is_empty() || registry.flushes > 0 {
+        let is_done = registry.tasks.is_empty() && registry.flushes == 0 && registry.dependents.is_empty();
+        if registry.end != End::Finishing || !is_done {
             return;
         }
         registry.end = End::Told;
         drop(registry);
         let Some(shared) = self.myself.upgrade() else { return };
-        self.announce(Box::new(move || shared.become_invalid()));
+        self.announce(move || shared.become_invalid());
     }
 
     /// The session's last word; then it lets go of everything.
@@ -459,15 +498,8 @@ impl SessionShared {
     }
 
     /// Runs something on the delegate queue, behind what the session announced before.
-    fn announce(&self, announcement: Announcement) {
-        let schedule = {
-            let mut state = self.announcements.state.lock();
-            state.waiting.push_back((announcement, self.myself.upgrade()));
-            !std::mem::replace(&mut state.scheduled, true)
-        };
-        if let (true, Some(session)) = (schedule, self.myself.upgrade()) {
-            session.put_on_queue(Arc::clone(&self.announcements));
-        }
+    fn announce(&self, announcement: impl FnOnce() + Send + 'static) {
+        self.announcer.announce(announcement);
     }
 
     /// Puts callbacks on the delegate queue; those of an immediate queue are for the reactor, unless it is suspended.
@@ -489,57 +521,6 @@ impl SessionShared {
     pub(super) fn put_on_queue(self: Arc<Self>, callbacks: Arc<impl Lane + Work + 'static>) {
         if let Scheduled::ForReactor(work) = Arc::clone(&self).enqueue(callbacks, false) {
             self.reactor.post(work);
-        }
-    }
-}
-
-type Announcement = Box<dyn FnOnce() + Send>;
-
-/// What the session itself tells, in order.
-struct Announcements {
-    session: Weak<SessionShared>,
-    state: Mutex<AnnouncementsState>,
-}
-
-#[derive(Default)]
-struct AnnouncementsState {
-    /// Each with the session, which lives until it is told.
-    waiting: VecDeque<(Announcement, Option<Arc<SessionShared>>)>,
-    scheduled: bool,
-}
-
-impl Announcements {
-    fn run_one(&self) -> LaneRun {
-        let next = self.state.lock().waiting.pop_front();
-        let ran = usize::from(next.is_some());
-        if let Some((announcement, session)) = next {
-            let corked = self.session.upgrade();
-            let cork = corked.as_ref().map(|session| session.reactor.cork());
-            guarded(announcement);
-            drop(cork);
-            drop((corked, session));
-        }
-        let mut state = self.state.lock();
-        state.scheduled = !state.waiting.is_empty();
-        LaneRun { ran, again: state.scheduled }
-    }
-}
-
-impl Lane for Announcements {
-    fn run(self: Arc<Self>) -> LaneRun {
-        self.run_one()
-    }
-
-    fn waiting(&self) -> usize {
-        self.state.lock().waiting.len()
-    }
-}
-
-impl Work for Announcements {
-    fn run(self: Arc<Self>) {
-        let session = self.session.upgrade();
-        if let (true, Some(session)) = (self.run_one().again, session) {
-            session.put_on_queue(self);
         }
     }
 }

@@ -12,7 +12,6 @@ mod set_cookie;
 mod text;
 
 pub use cookie::{HttpCookie, SameSitePolicy};
-#[cfg(feature = "__internals")]
 pub use date::parsed as cookie_date;
 #[cfg(feature = "__internals")]
 pub use domain::registrable;
