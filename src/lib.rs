@@ -104,6 +104,13 @@
 //! ([`ServerTrust`]) before a byte of HTTP leaves, and may pin a key or trust another root. A server that then wants a certificate
 //! of the client is given a [`ClientIdentity`], if the delegate has one.
 //!
+//! # Reconnecting
+//!
+//! As on Apple's, a task that has ended stays so. Beyond Apple, a [`Reconnector`] makes the next one, after a wait that grows
+//! with each failure ([`ExponentialBackoff`], or another [policy](ReconnectionPolicy)), as long as
+//! [another try makes sense](ConnectionEnd::is_transient). Its [delegate](ReconnectorDelegate) prepares each request and each task. Nothing
+//! is ever sent twice by itself.
+//!
 //! # Cookies
 //!
 //! A session sends the cookies of its [storage](SessionConfiguration::http_cookie_storage) with each handshake, looked up when the
@@ -142,6 +149,7 @@
 //! | the way to the open socket stands still | 60 s | [`timeout_interval_for_request`](SessionConfiguration::timeout_interval_for_request) |
 //! | the whole task | 7 days | [`timeout_interval_for_resource`](SessionConfiguration::timeout_interval_for_resource) |
 //! | wait for the server's Close | 10 s | [`close_timeout`](WebSocketOptions::close_timeout) |
+//! | wait before a [`Reconnector`] tries again | 500 ms, twice as long each time up to 30 s, half of it by chance; `Retry-After` up to 5 minutes | [`ExponentialBackoff`] |
 //! | wait for a pong of the keep-alive, which is off | 20 s | [`pong_timeout`](WebSocketOptions::pong_timeout), [`ping_interval`](WebSocketOptions::ping_interval) |
 //! | heads of an answer, the server's or a proxy's | 64 KiB in all, 128 fields each | |
 //! | body of a refusal | the first 64 KiB | |

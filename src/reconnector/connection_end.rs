@@ -176,7 +176,8 @@ pub(super) mod tests {
         // Sun, 06 Nov 1994 08:49:37 GMT.
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
         let date = ("Date", "Sun, 06 Nov 1994 08:49:07 GMT");
-        let table: [(&[(&str, &str)], Option<u64>); 12] = [
+        type Row<'a> = (&'a [(&'a str, &'a str)], Option<u64>);
+        let table: [Row<'_>; 12] = [
             (&[], None),
             (&[("Retry-After", "120")], Some(120)),
             (&[("retry-after", " 0 ")], Some(0)),
@@ -197,6 +198,6 @@ pub(super) mod tests {
         // The answer that opened the socket is no refusal.
         assert_eq!(refused(101, &[("Retry-After", "120")]).retry_after_at(now), None);
         assert_eq!(closed(1012).retry_after(), None);
-        assert_eq!(refused(503, &[("Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT"), date]).retry_after() > None, true);
+        assert!(refused(503, &[("Retry-After", "Fri, 31 Dec 9999 23:59:59 GMT")]).retry_after() > None);
     }
 }

@@ -235,9 +235,11 @@ pub(crate) struct Ended {
 
 /// Who is told when everybody else was.
 struct Watch {
-    watcher: Box<dyn FnOnce(&WebSocketTask, Ended) + Send>,
+    watcher: Box<Watcher>,
     ended: Ended,
 }
+
+type Watcher = dyn FnOnce(&WebSocketTask, Ended) + Send;
 
 /// What is read and written together: what the handles show, and what waits for user code.
 pub(super) struct Desk {
