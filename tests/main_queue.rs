@@ -238,13 +238,10 @@ fn a_hook_that_panics_takes_nothing_with_it() {
 fn a_hook_may_hand_the_pump_to_a_thread() {
     let (queue, _turn) = main_queue();
     let (wake, woken) = mpsc::channel();
-    let pumping = queue.clone();
+    let (pumping, (over, is_over)) = (queue.clone(), mpsc::channel());
     let pump = thread::spawn(move || {
-        let mut ran = 0;
-        while let Ok(()) = woken.recv() {
-            ran += pumping.run_pending();
-        }
-        ran
+        let ran: usize = woken.iter().map(|()| pumping.run_pending()).sum();
+        let _ = over.send(ran);
     });
     let id = pump.thread().id();
     queue.set_wake_hook(move || {
@@ -266,7 +263,7 @@ fn a_hook_may_hand_the_pump_to_a_thread() {
     assert_eq!(outer, (0..100).collect::<Vec<_>>(), "in order");
     // The hook held the channel.
     queue.set_wake_hook(|| ());
-    assert_eq!(pump.join().unwrap(), 200);
+    assert_eq!(wait(&is_over), 200);
 }
 
 /// Against the advice of its documentation, which a program may overlook: no deadlock, nothing lost, nothing twice.
