@@ -109,11 +109,9 @@ impl WebSocketDelegate for Traveller {
 
 /// A proxy as the environment's variables write it.
 fn proxy_of(text: &str) -> Option<ProxyConfiguration> {
-    // The address of a WebSocket has the same form, but knows other schemes.
-    let (scheme, rest) = text.split_once("://")?;
-    let url = Url::parse(&format!("ws://{rest}")).ok()?;
+    let url = Url::parse(text).ok()?;
     let host = url.host_str()?;
-    let mut proxy = match scheme {
+    let mut proxy = match url.scheme() {
         "http" => ProxyConfiguration::http_connect(host, url.port().unwrap_or(80)),
         "https" => ProxyConfiguration::https_connect(host, url.port().unwrap_or(443)),
         "socks5" => ProxyConfiguration::socks_v5(host, url.port().unwrap_or(1080)),

@@ -24,7 +24,7 @@ The way to the server:
 TLS:
   -k, --insecure                 trust any certificate
       --ca FILE                  trust these root certificates (PEM) and no others
-      --cert FILE --key FILE     a certificate chain and its key (PEM), where the server asks for one
+      --cert FILE --key FILE     a certificate chain and its key (PEM), for a server that asks
 
 The socket:
       --no-compression           do not offer permessage-deflate
@@ -39,16 +39,16 @@ What is said:
   -h, --help                     this text
   -V, --version                  the version
 
-Without -x, each line of standard input is sent as a text. A line that begins with a slash is a command:
+Without -x, each line of standard input is sent as a text, but one with a slash is a command:
   /ping                          send a ping and tell how long the pong took
   /data HEX                      send data
   /text TEXT                     send a text; //TEXT sends one that begins with a slash
   /close [CODE [REASON]]         close
   /help                          these commands
 
-Messages go to standard output: a text as it is, but for control characters, data as (data) HEX. The exit code is 0 where
-the WebSocket was closed by this side, or by the server with 1000, 1001 or no code; 1 where anything else ended it; 2 where
-the command line cannot be understood.
+Messages go to standard output: a text as it is, but for control characters, data as (data) HEX.
+The exit code is 0 where the WebSocket was closed by this side, or by the server with 1000, 1001 or
+no code; 1 where anything else ended it; 2 where the command line cannot be understood.
 ";
 
 /// What is to be done.

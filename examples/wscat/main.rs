@@ -9,6 +9,7 @@ mod arguments;
 mod session;
 mod terminal;
 
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -47,7 +48,8 @@ fn main() -> ExitCode {
     let arguments = match Command::parse(std::env::args_os().skip(1)) {
         Ok(Command::Connect(arguments)) => arguments,
         Ok(Command::Help) => {
-            print!("{HELP}");
+            // Who has read enough of it goes.
+            let _ = io::stdout().write_all(HELP.as_bytes());
             return ExitCode::SUCCESS;
         }
         Ok(Command::Version) => {
@@ -85,16 +87,21 @@ fn main() -> ExitCode {
         settings.restore();
     }
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(told) => {
+            if let Some(told) = told {
+                eprintln!("{}", terminal::one_line(&told));
+            }
+            ExitCode::SUCCESS
+        }
         Err(failure) => {
-            eprintln!("wscat: {}", terminal::harmless(&failure));
+            eprintln!("wscat: {}", terminal::one_line(&failure));
             ExitCode::from(FAILED)
         }
     }
 }
 
 fn misused(error: &str) -> ExitCode {
-    eprintln!("wscat: {}\n`wscat --help` lists what it can do.", terminal::harmless(error));
+    eprintln!("wscat: {}\n`wscat --help` lists what it can do.", terminal::one_line(error));
     ExitCode::from(USAGE)
 }
 
@@ -114,8 +121,8 @@ struct Talk<'a> {
 }
 
 impl Talk<'_> {
-    /// Until the end; an error says why it was no good one.
-    fn run(&mut self, happened: &mpsc::Receiver<Event>) -> Result<(), String> {
+    /// Until the end, with what is to be told of it; an error says why it was no good one.
+    fn run(&mut self, happened: &mpsc::Receiver<Event>) -> Result<Option<String>, String> {
         let (mut open, mut closed) = (false, None);
         loop {
             let event = match self.deadline.filter(|_| open && !self.closing) {
@@ -210,17 +217,16 @@ impl Talk<'_> {
     }
 
     /// Closed by somebody.
-    fn ended(&self, closed: Option<(CloseCode, String)>) -> Result<(), String> {
+    fn ended(&self, closed: Option<(CloseCode, String)>) -> Result<Option<String>, String> {
         let Some((code, reason)) = closed else { return Err("the end came without a Close".to_owned()) };
         let side = if self.closing { "closed" } else { "closed by the server" };
-        let told = format!("{side}: {code} {reason}");
+        let told = format!("{side}: {code} {reason}").trim_end().to_owned();
         let clean = [CloseCode::NORMAL_CLOSURE, CloseCode::GOING_AWAY, CloseCode::NO_STATUS_RECEIVED];
-        if !self.closing && !clean.contains(&code) {
-            return Err(told);
+        match self.closing || clean.contains(&code) {
+            // An answer to `-x` is all that was wanted.
+            true if self.closing && self.arguments.execute.is_some() && !self.arguments.verbose => Ok(None),
+            true => Ok(Some(told)),
+            false => Err(told),
         }
-        if self.arguments.execute.is_none() || self.arguments.verbose || !self.closing {
-            self.terminal.note(told.trim_end());
-        }
-        Ok(())
     }
 }

@@ -60,6 +60,11 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
+/// The same for what the program itself says: a server must not add lines to that.
+pub fn one_line(text: &str) -> String {
+    harmless(text).replace('\n', "\u{240a}")
+}
+
 /// Where lines are shown. Clones are the same place.
 #[derive(Clone)]
 pub struct Terminal {
@@ -114,7 +119,7 @@ impl Terminal {
     }
 
     fn aside(&self, colour: &str, text: &str) {
-        let text = harmless(text);
+        let text = one_line(text);
         let line = if self.colours { format!("\u{1b}[{colour}m{text}\u{1b}[0m") } else { text };
         match self.printer {
             Some(_) => self.print(&line),
