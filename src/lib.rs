@@ -274,3 +274,8 @@ pub mod guide {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+/// The programs of the page about porting compile, and those with a server of their own run.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/porting.md")]
+pub struct Porting;

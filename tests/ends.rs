@@ -423,6 +423,33 @@ fn delegate_methods_see_the_end_and_the_close_comes_without_a_receive() {
     }
 }
 
+/// An error names the stage that failed: an end that was asked for, and what comes after an end.
+#[test]
+fn what_was_cancelled_and_what_comes_too_late_have_stages_of_their_own() {
+    let stage_of_a_receive = |task: &WebSocketTask| {
+        let (sender, receiver) = mpsc::channel();
+        task.receive(move |result| sender.send(result.unwrap_err()).unwrap());
+        let error = receiver.recv_timeout(PATIENCE).unwrap();
+        (error.code(), error.stage())
+    };
+    let scene = Scene::new(&nowhere(), SessionConfiguration::default());
+    scene.task.cancel();
+    assert_eq!(stage_of_a_receive(&scene.task), (ErrorCode::Cancelled, ErrorStage::Cancel));
+    assert_eq!(scene.task.error().unwrap().stage(), ErrorStage::Cancel);
+
+    let server = Server::one(|mut peer| {
+        peer.open();
+        peer.close(1000, "");
+        peer.read_close();
+    });
+    let (session, _recorder, events) = recorded_session();
+    let task = session.web_socket_task(server.url());
+    task.resume();
+    events.expect(&["open None", "close 1000 Some(\"\")", "complete None"]);
+    assert_eq!(stage_of_a_receive(&task), (ErrorCode::NotConnected, ErrorStage::Close));
+    server.join();
+}
+
 #[test]
 fn a_task_ends_once_however_it_ends_twice() {
     // The server's Close, the end of its stream and two cancels, all at once.

@@ -24,9 +24,10 @@ use super::error::{ErrorCode, ErrorStage, UrlError};
 pub struct ClientIdentity(Arc<CertifiedKey>);
 
 impl ClientIdentity {
-    /// Reads two PEM texts (RFC 7468): the certificates, the client's own first and then those that lead from it to the
-    /// authority, and the private key, in PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE KEY`) or SEC1 (`EC PRIVATE KEY`). What
-    /// else is in them is passed over, so that one text may hold both and be given twice.
+    /// In place of `SecPKCS12Import`: reads two PEM texts (RFC 7468): the certificates, the client's own first and then
+    /// those that lead from it to the authority, and the private key, in PKCS#8 (`PRIVATE KEY`), PKCS#1 (`RSA PRIVATE
+    /// KEY`) or SEC1 (`EC PRIVATE KEY`). What else is in them is passed over, so that one text may hold both and be
+    /// given twice.
     ///
     /// # Errors
     ///

@@ -73,7 +73,7 @@ impl HttpCookieStorage {
         SHARED.get_or_init(Self::new).clone()
     }
 
-    /// A storage of its own, in memory.
+    /// Beyond Apple: a storage of its own, in memory.
     pub fn new() -> Self {
         Self::made(Arc::default(), None)
     }

@@ -89,7 +89,7 @@ impl UrlCredentialStorage {
         SHARED.get_or_init(Self::new).clone()
     }
 
-    /// A storage of its own, in memory.
+    /// Beyond Apple: a storage of its own, in memory.
     pub fn new() -> Self {
         Self(Arc::default())
     }

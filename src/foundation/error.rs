@@ -134,7 +134,7 @@ impl Error for UrlError {
     }
 }
 
-/// The domain of an error's number.
+/// `NSError.domain`: what an error's number belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ErrorDomain {
     /// `NSURLErrorDomain`.
@@ -152,7 +152,7 @@ impl fmt::Display for ErrorDomain {
     }
 }
 
-/// The part of a task's way on which something failed.
+/// Beyond Apple: the part of a task's way on which something failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorStage {
@@ -202,7 +202,7 @@ macro_rules! error_codes {
         }
 
         impl ErrorCode {
-            /// The domain that the number belongs to.
+            /// Beyond Apple: the domain that the number belongs to.
             pub const fn domain(self) -> ErrorDomain {
                 match self {
                     $(Self::$name => ErrorDomain::$domain,)*

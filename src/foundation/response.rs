@@ -45,7 +45,7 @@ impl HttpUrlResponse {
         self.0.status_code
     }
 
-    /// The version that the server answered with: `HTTP/1.1` or `HTTP/1.0`.
+    /// Beyond Apple: the version that the server answered with: `HTTP/1.1` or `HTTP/1.0`.
     pub fn http_version(&self) -> &str {
         self.0.http_version
     }

@@ -14,13 +14,13 @@ use crate::foundation::{
     UrlError, UrlRequest,
 };
 
-/// The answer to a challenge: what to do, and with which credential. Callable from any thread, at any time; dropped
-/// without a call, the method counts as left at its default; but where a panic drops it that was to judge a server's
-/// certificate, the server is not trusted.
+/// The `completionHandler` of a challenge: what to do, and with which credential. Callable from any thread, at any
+/// time; dropped without a call, the method counts as left at its default; but where a panic drops it that was to judge
+/// a server's certificate, the server is not trusted.
 pub type ChallengeHandler = Box<dyn FnOnce(AuthChallengeDisposition, Option<UrlCredential>) + Send>;
 
-/// The answer to a redirect: the request to go on with, or `None` to make the redirect the final response. Callable from
-/// any thread, at any time; dropped without a call, the method counts as left at its default.
+/// The `completionHandler` of a redirect: the request to go on with, or `None` to make the redirect the final response.
+/// Callable from any thread, at any time; dropped without a call, the method counts as left at its default.
 pub type RedirectionHandler = Box<dyn FnOnce(Option<UrlRequest>) + Send>;
 
 /// `URLSessionDelegate`: what concerns the whole session. Called on the delegate queue.

@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use super::task::TaskShared;
 use crate::foundation::{Completion, Message, UrlError};
 
-/// The result of [`send_async`](crate::WebSocketTask::send_async), [`receive_async`](crate::WebSocketTask::receive_async) or
+/// What an `async throws` method gives to `await`: the result of [`send_async`](crate::WebSocketTask::send_async),
+/// [`receive_async`](crate::WebSocketTask::receive_async) or
 /// [`send_ping_async`](crate::WebSocketTask::send_ping_async).
 ///
 /// What it stands for was asked for when it was made. It may be polled by any executor, and completes as a completion

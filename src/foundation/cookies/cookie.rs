@@ -158,23 +158,23 @@ impl HttpCookie {
         self.same_site_policy
     }
 
-    /// The date of expiry; `None` for a cookie that is not kept across runs. A storage that is given one that has
-    /// expired forgets the cookie.
+    /// `.expires`: the date of expiry; `None` for a cookie that is not kept across runs. A storage that is given one
+    /// that has expired forgets the cookie.
     pub fn set_expires_date(&mut self, expires_date: Option<SystemTime>) {
         self.expires_date = expires_date;
     }
 
-    /// Whether it is sent over `wss` and `https` only.
+    /// `.secure`: whether it is sent over `wss` and `https` only.
     pub fn set_secure(&mut self, secure: bool) {
         self.is_secure = secure;
     }
 
-    /// Whether it is not for scripts.
+    /// Beyond Apple: whether it is not for scripts.
     pub fn set_http_only(&mut self, http_only: bool) {
         self.is_http_only = http_only;
     }
 
-    /// What [`same_site_policy`](Self::same_site_policy) shows.
+    /// `.sameSitePolicy`: what [`same_site_policy`](Self::same_site_policy) shows.
     pub fn set_same_site_policy(&mut self, policy: Option<SameSitePolicy>) {
         self.same_site_policy = policy;
     }

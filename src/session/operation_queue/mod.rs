@@ -207,8 +207,8 @@ impl OperationQueue {
         self.shared().state.lock().name = name.map(str::to_owned);
     }
 
-    /// Runs what is queued now in a queue that the application pumps, and returns how many operations and callbacks
-    /// ran. What arrives meanwhile is left for the next call.
+    /// Beyond Apple: runs what is queued now in a queue that the application pumps, and returns how many operations and
+    /// callbacks ran. What arrives meanwhile is left for the next call.
     ///
     /// Returns 0 while the queue is suspended or another thread runs an operation of it, and on every queue but
     /// [`main`](OperationQueue::main): those run their operations themselves.
@@ -216,8 +216,8 @@ impl OperationQueue {
         self.shared().run_pending()
     }
 
-    /// Runs operations of a queue that the application pumps as they come, until `done` returns true, and returns true;
-    /// or until `deadline`, and returns what `done` then says. No operation starts after the deadline.
+    /// Beyond Apple: runs operations of a queue that the application pumps as they come, until `done` returns true, and
+    /// returns true; or until `deadline`, and returns what `done` then says. No operation starts after the deadline.
     ///
     /// Between operations the thread sleeps. `done` is called before and after each operation or batch of callbacks,
     /// after each wake-up, and a few dozen times a second besides, so it may look at anything. On every other queue
@@ -226,9 +226,9 @@ impl OperationQueue {
         self.shared().pump_until(Some(deadline), done)
     }
 
-    /// Sets what is called when there is something to run in a queue that the application pumps: when an operation or a
-    /// callback arrives while the queue is not suspended, when it is resumed with operations in it, and when
-    /// [`run_pending`](OperationQueue::run_pending) leaves something behind of which nothing else would tell. If
+    /// Beyond Apple: sets what is called when there is something to run in a queue that the application pumps: when an
+    /// operation or a callback arrives while the queue is not suspended, when it is resumed with operations in it, and
+    /// when [`run_pending`](OperationQueue::run_pending) leaves something behind of which nothing else would tell. If
     /// operations wait already, it is called at once.
     ///
     /// It is called on any thread, so it should do no more than wake the loop that pumps (winit's `EventLoopProxy`,
