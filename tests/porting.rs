@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use syn::buffer::{Cursor, TokenBuffer};
 use syn::{Attribute, Expr, ExprLit, Fields, ImplItem, Item, Lit, Meta, TraitItem, Type, UseTree, Visibility};
 
 const PAGE: &str = "docs/porting.md";
@@ -459,11 +460,11 @@ fn disagreements(page: &Page, interface: &Interface, defaults: &BTreeSet<String>
     findings
 }
 
-/// The items that no program of these uses, by their names. `code` is text of tokens, one space between two.
+/// The items that no program of these uses, by their names. `code` is what [`tokens`] makes.
 fn unused(interface: &Interface, code: &str) -> Vec<String> {
     let used = |(path, item): &(&String, &PublicItem)| {
         let name = path.rsplit("::").next().unwrap_or(path);
-        let path = format!(" {} ", path.replace("::", " :: "));
+        let path = format!(" {} ", path.replace("::", " : : "));
         code.contains(&path)
             || match item.kind {
                 Kind::Type | Kind::Associated => false,
@@ -474,20 +475,34 @@ fn unused(interface: &Interface, code: &str) -> Vec<String> {
     interface.iter().filter(|item| !used(item)).map(|(path, _)| format!("{path} is used by no test")).collect()
 }
 
-/// The tokens of Rust text, one space between two. Comments are none; what is in literals stays together with its quotes.
+/// The words and signs of Rust text, one space between two; no comments, no literals, no lifetimes.
 fn tokens(text: &str) -> String {
-    let code = syn::parse_str::<syn::Macro>(&format!("m! {{\n{text}\n}}")).expect("Rust").tokens.to_string();
-    let mut spaced = String::with_capacity(code.len() * 2);
-    for character in code.chars() {
-        match character {
-            '.' | ',' | ';' | '(' | ')' | '[' | ']' | '{' | '}' | '<' | '>' | '&' | '!' | '?' => {
-                spaced.extend([' ', character, ' ']);
-            }
-            _ => spaced.push(character),
-        }
+    let code = syn::parse_str::<syn::Macro>(&format!("m! {{\n{text}\n}}")).expect("Rust").tokens;
+    let mut spaced = " ".to_owned();
+    spell(TokenBuffer::new2(code).begin(), &mut spaced);
+    spaced
+}
+
+fn spell(mut cursor: Cursor<'_>, spaced: &mut String) {
+    while !cursor.eof() {
+        cursor = if let Some((word, rest)) = cursor.ident() {
+            *spaced += &format!("{word} ");
+            rest
+        } else if let Some((sign, rest)) = cursor.punct() {
+            *spaced += &format!("{} ", sign.as_char());
+            rest
+        } else if let Some((inside, _, _, rest)) = cursor.any_group() {
+            // What stands before a group does not belong to what is in it.
+            *spaced += "( ";
+            spell(inside, spaced);
+            *spaced += ") ";
+            rest
+        } else {
+            *spaced += "_ ";
+            let rest = cursor.literal().map(|(_, rest)| rest);
+            rest.or_else(|| Some(cursor.lifetime()?.1)).expect("a token")
+        };
     }
-    let words: Vec<&str> = spaced.split_whitespace().collect();
-    format!(" {} ", words.join(" "))
 }
 
 #[test]
@@ -510,4 +525,93 @@ fn every_item_is_used() {
     }
     let findings = unused(&interface().0, &code);
     assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}
+
+// The check of the check.
+
+fn item(kind: Kind, says: &str) -> PublicItem {
+    PublicItem { kind, says: says.to_owned() }
+}
+
+/// A crate with a type, two methods of it and a type that Apple lacks; and its page.
+fn small() -> (Interface, String) {
+    let items = [
+        ("Task", item(Kind::Type, "`URLTask`: a task.")),
+        ("Task::cancel_with", item(Kind::Member, "`cancel(with:reason:)`: ends it.")),
+        ("Task::amount", item(Kind::Member, "Beyond Apple: bytes.")),
+        ("Options", item(Kind::Type, "Beyond Apple: choices.")),
+        ("Options::LARGE", item(Kind::Associated, "More than a little.")),
+    ];
+    let page = "### `URLTask`: `Task`\n\n| Swift | Rust | |\n|---|---|---|\n| `cancel(with:reason:)` | `cancel_with` | |\n\
+                | `progress` | none | nobody knows |\n\n## Beyond Apple\n\n| Rust | |\n|---|---|\n| `Task::amount` | bytes |\n\
+                | `Options`, `Options::LARGE`, `Options::default` | choices |\n";
+    (items.into_iter().map(|(path, item)| (path.to_owned(), item)).collect(), page.to_owned())
+}
+
+#[test]
+fn each_kind_of_disagreement_is_found() {
+    let defaults = BTreeSet::from(["Options".to_owned()]);
+    let (interface, page) = small();
+    assert_eq!(disagreements(&Page::new(&page), &interface, &defaults), Vec::<String>::new());
+    let breaches = [
+        ("| `cancel(with:reason:)` | `cancel_with` | |\n", "", "Task::cancel_with is in the crate and not on the page"),
+        ("`cancel_with`", "`cancel`", "Task::cancel is on the page and not in the crate"),
+        ("`cancel(with:reason:)`", "`stop(with:)`", "the documentation of Task::cancel_with says none of"),
+        ("`URLTask`", "`URLSessionTask`", "the documentation of Task does not say `URLSessionTask`"),
+        ("`Task`\n", "`Work`\n", "Work is on the page and not in the crate"),
+        ("nobody knows", "", "`URLTask`.`progress`: why not?"),
+        ("| `Task::amount` |", "| `Task::cancel_with`, `Task::amount` |", "Task::cancel_with is on the page twice"),
+        ("`Task::amount`", "`Task::amount`, `Task::weight`", "Task::weight is on the page and not in the crate"),
+        ("`Options::default`", "`Task::default`", "Task::default is on the page and not in the crate"),
+        ("`Options`, ", "", "Options is in the crate and not on the page"),
+    ];
+    for (from, to, expected) in breaches {
+        assert!(page.contains(from), "{from}");
+        let findings = disagreements(&Page::new(&page.replacen(from, to, 1)), &interface, &defaults);
+        assert!(findings.iter().any(|finding| finding.contains(expected)), "{expected}: {findings:?}");
+    }
+    let (mut interface, page) = small();
+    interface.insert("Task::amount".to_owned(), item(Kind::Member, "Bytes."));
+    let findings = disagreements(&Page::new(&page), &interface, &defaults);
+    assert_eq!(findings, ["the documentation of Task::amount does not say that it is beyond Apple"]);
+}
+
+#[test]
+fn what_is_used_is_told_from_what_is_only_mentioned() {
+    let (interface, _) = small();
+    let used = "/// Options::LARGE\nfn f(task: &Task) { task.cancel_with(Options::LARGE); assert!(task.amount() > 0) }";
+    assert_eq!(unused(&interface, &tokens(used)), Vec::<String>::new());
+    let mentioned =
+        "/// Task::amount\nfn f(cancel_with: Options) { \"Options::LARGE Task .amount\"; LARGE } // task.cancel_with()";
+    let missing: Vec<String> = unused(&interface, &tokens(mentioned));
+    let missing: Vec<&str> = missing.iter().filter_map(|finding| finding.split(' ').next()).collect();
+    assert_eq!(missing, ["Options::LARGE", "Task", "Task::amount", "Task::cancel_with"]);
+}
+
+#[test]
+fn swift_names_compare_by_what_tells_them_apart() {
+    let same = [
+        ("send(_:completionHandler:)", "send(_ message: Message, completionHandler: (Error?) -> Void)"),
+        ("URLSession(configuration:)", "init(configuration:)"),
+        ("HTTPCookie(properties:)", "init?(properties:)"),
+        ("OperationQueue()", "init()"),
+        (".normalClosure", "normalClosure"),
+        ("receive() async throws", "receive() async throws -> Message"),
+        (
+            "urlSession(_:webSocketTask:didCloseWith:reason:)",
+            "urlSession(_:webSocketTask:didCloseWith: CloseCode, reason: Data?)",
+        ),
+        ("shared", "class var shared"),
+    ];
+    for (ours, apples) in same {
+        assert_eq!(key(ours), key(apples));
+    }
+    let different = [
+        ("receive(completionHandler:)", "receive() async throws"),
+        ("URLSession(configuration:)", "init(configuration:delegate:delegateQueue:)"),
+        ("urlSession(_:didReceive:completionHandler:)", "urlSession(_:task:didReceive:completionHandler:)"),
+    ];
+    for (ours, apples) in different {
+        assert_ne!(key(ours), key(apples));
+    }
 }
