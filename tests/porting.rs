@@ -376,7 +376,8 @@ fn key(swift: &str) -> String {
     if rest.contains(" async throws") {
         return format!("{word} async");
     }
-    let is_initializer = word == "init" || word.starts_with(char::is_uppercase);
+    let is_labelled = rest.contains(':') || rest.starts_with("()");
+    let is_initializer = word == "init" || word.starts_with(char::is_uppercase) && is_labelled;
     match rest.strip_prefix('(') {
         Some(arguments) if is_initializer => format!("init({})", labels(arguments)),
         Some(arguments) if word == "urlSession" => format!("urlSession({})", labels(arguments)),
@@ -388,8 +389,9 @@ fn key(swift: &str) -> String {
 /// The labels of arguments, with or without types: `_:task:`.
 fn labels(arguments: &str) -> String {
     let arguments = arguments.split(')').next().unwrap_or_default();
-    let words = arguments.split(':').filter_map(|piece| piece.split([' ', ',']).next_back());
-    words.filter(|word| !word.is_empty() && !word.ends_with(['?', '…'])).map(|word| format!("{word}:")).collect()
+    let (before, _) = arguments.rsplit_once(':').unwrap_or_default();
+    let words = before.split(':').filter_map(|piece| piece.split([' ', ',']).next_back());
+    words.filter(|word| !word.is_empty()).map(|word| format!("{word}:")).collect()
 }
 
 /// Whether a documentation says a Swift name.
@@ -524,6 +526,151 @@ fn every_item_is_used() {
         }
     }
     let findings = unused(&interface().0, &code);
+    assert!(findings.is_empty(), "\n{}", findings.join("\n"));
+}
+
+// A list of Apple's members.
+
+/// The sections of the list, each with the types whose tables answer for it.
+const SECTIONS: [(&str, &[&str]); 19] = [
+    (
+        "1.1",
+        &[
+            "URLSession",
+            "URLSessionWebSocketTask",
+            "URLSessionWebSocketTask.Message",
+            "URLSessionWebSocketTask.CloseCode",
+        ],
+    ),
+    ("1.2", &["URLSessionWebSocketDelegate"]),
+    ("1.3", &["URLSession", "URLSession.AuthChallengeDisposition"]),
+    ("1.4", &["URLSessionTask", "URLSessionTask.State"]),
+    ("1.5", &["URLSessionConfiguration"]),
+    ("1.6", &["URLRequest"]),
+    ("1.7", &["HTTPURLResponse"]),
+    ("1.8", &["HTTPCookie", "HTTPCookieStringPolicy"]),
+    ("1.9", &["HTTPCookieStorage", "HTTPCookie.AcceptPolicy"]),
+    ("1.10", &["URLCredential", "URLCredential.Persistence"]),
+    ("1.11", &["URLCredentialStorage"]),
+    ("1.12", &["URLProtectionSpace", "NSURLAuthenticationMethod…"]),
+    ("1.13", &["URLAuthenticationChallenge"]),
+    ("1.14", &["SecTrust", "SecIdentity", "URLCredential"]),
+    ("1.15", &["URLSessionTaskMetrics", "URLSessionTaskTransactionMetrics", "tls_protocol_version_t"]),
+    ("1.16", &["URLSessionDelegate", "URLSessionTaskDelegate"]),
+    ("1.17", &["connectionProxyDictionary", "ProxyConfiguration"]),
+    ("1.18", &["OperationQueue"]),
+    ("1.19", &["Progress"]),
+];
+
+/// The members that a section lists: what stands in backquotes in the first cells of its tables, in the second cells where
+/// those have an enumeration's cases or a dictionary's keys, and in lines that begin with a member.
+fn listed(section: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let mut has_names_in_second = false;
+    for line in section.lines() {
+        let names = match cells(line) {
+            Some(cells) => {
+                if cells.iter().any(|cell| cell.starts_with("Cases") || *cell == "Key string") {
+                    has_names_in_second = true;
+                }
+                let mut names = quoted(cells[0]);
+                if has_names_in_second {
+                    names.extend(quoted(cells.get(1).copied().unwrap_or_default()));
+                }
+                names
+            }
+            None => {
+                has_names_in_second = false;
+                let is_list = line.starts_with('`')
+                    || ["Constants:", "Class properties:"].iter().any(|mark| line.starts_with(mark));
+                if is_list { quoted(line) } else { Vec::new() }
+            }
+        };
+        found.extend(names.into_iter().map(str::to_owned));
+    }
+    found
+}
+
+/// Names of the list that are not Swift's.
+const SPELLINGS: [(&str, &str); 4] =
+    [("Max-Age", "maximumAge"), ("SameSite", "sameSitePolicy"), ("Lax", "sameSiteLax"), ("Strict", "sameSiteStrict")];
+
+/// The names that a listed one stands for, each in the ways in which it may be meant: `aSent/Received` is `aSent` and
+/// `aReceived`, `aMinimum/MaximumB` is `aMinimumB` and `aMaximumB`.
+fn meant(name: &str) -> Vec<Vec<String>> {
+    if [".swift", ".kt", ".cs"].iter().any(|ending| name.contains(ending)) {
+        return Vec::new();
+    }
+    if let Some((_, spelling)) = SPELLINGS.iter().find(|(listed, _)| *listed == name) {
+        return vec![vec![(*spelling).to_owned()]];
+    }
+    if name.starts_with('…') || name.starts_with("urlSession(") && name.ends_with("…)") {
+        return vec![vec![name.trim_end_matches(')').to_owned()]];
+    }
+    let (first, others) = match name.split_once('/') {
+        Some((first, others)) if !name.contains('(') => (first, others),
+        _ => {
+            let last = name.split('(').next().and_then(|word| word.rfind('.')).map_or(name, |dot| &name[dot + 1..]);
+            let mut small = last.to_owned();
+            small[..1].make_ascii_lowercase();
+            return vec![vec![key(name), key(last), small]];
+        }
+    };
+    let ends_of_words =
+        |word: &str| -> Vec<usize> { word.rmatch_indices(char::is_uppercase).map(|(at, _)| at).collect() };
+    let first = first.split(':').next().unwrap_or(first);
+    let mut names = vec![vec![first.to_owned()]];
+    for other in others.split('/').map(|other| other.split(':').next().unwrap_or(other)) {
+        names[0].extend(ends_of_words(other).into_iter().map(|at| format!("{first}{}", &other[at..])));
+        let mut ways = vec![other.to_owned()];
+        ways.extend(ends_of_words(first).into_iter().map(|at| format!("{}{other}", &first[..at])));
+        names.push(ways);
+    }
+    names
+}
+
+/// Whether the tables have a name; of one that is cut off, what is left of it.
+fn has(ours: &BTreeSet<String>, name: &str) -> bool {
+    if let Some(end) = name.strip_prefix('…') {
+        return ours.iter().any(|our| our.contains(end));
+    }
+    if let Some(beginning) = name.strip_suffix('…') {
+        return ours.iter().any(|our| our.starts_with(beginning));
+    }
+    ours.contains(name) || name.starts_with("Set") && ours.iter().any(|our| our.ends_with(name))
+}
+
+/// The tables have every member of a list of Apple's interface, where the variable names a folder with one.
+#[test]
+fn every_listed_member_is_on_the_page() {
+    let Some(folder) = std::env::var_os("URLSESSION_REFERENCE") else {
+        println!("URLSESSION_REFERENCE names no list of Apple's members");
+        return;
+    };
+    let list = read(&Path::new(&folder).join("apple-behaviour.md"));
+    let page = Page::new(&read(&root().join(PAGE)));
+    let mut findings = Vec::new();
+    for (number, types) in SECTIONS {
+        let (_, rest) = list.split_once(&format!("\n## {number} ")).unwrap_or_else(|| panic!("no section {number}"));
+        let section = rest.split("\n## ").next().unwrap_or(rest);
+        let tables: Vec<&Table> = page.tables.iter().filter(|table| types.contains(&&*table.swift)).collect();
+        assert_eq!(tables.len(), types.len(), "{number}: the tables of {types:?}");
+        let rows = tables.iter().flat_map(|table| &table.rows).flat_map(|row| &row.swift);
+        let last = |table: &&Table| table.swift.rsplit('.').next().unwrap_or_default().to_owned();
+        let mut ours: BTreeSet<String> = rows.map(|swift| key(swift)).collect();
+        ours.extend(tables.iter().map(last));
+        let mut count = 0;
+        for name in listed(section) {
+            for ways in meant(&name) {
+                count += 1;
+                if !ways.iter().any(|way| has(&ours, way)) {
+                    findings.push(format!("{number} {name}: {ways:?}"));
+                }
+            }
+        }
+        println!("{number}: {count}");
+        assert!(count > 1, "{number} lists only {count} members");
+    }
     assert!(findings.is_empty(), "\n{}", findings.join("\n"));
 }
 
