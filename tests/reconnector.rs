@@ -1130,6 +1130,7 @@ fn one_that_was_never_resumed_goes_with_its_last_handle() {
 }
 
 #[test]
+#[expect(clippy::mutable_key_type, reason = "hashed by identity")]
 fn handles_compare_and_may_go_anywhere() {
     fn anywhere<T: Send + Sync + Clone + 'static>(_: &T) {}
     let session = UrlSession::new(SessionConfiguration::default());
@@ -1141,7 +1142,7 @@ fn handles_compare_and_may_go_anywhere() {
     assert_eq!(first, first.clone());
     assert_ne!(first, second);
     let names = HashMap::from([(first.clone(), "first"), (second.clone(), "second")]);
-    assert_eq!((names[&first.clone()], names[&second]), ("first", "second"));
+    assert_eq!((names[&first], names[&second]), ("first", "second"));
     let shown = format!("{first:?}");
     assert!(shown.starts_with("Reconnector") && shown.contains("Idle"), "{shown}");
 }

@@ -87,7 +87,7 @@ impl ConnectionEnd {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub mod tests {
     use url::Url;
 
     use super::*;
