@@ -138,3 +138,55 @@ impl fmt::Debug for Reconnector {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use url::Url;
+
+    use super::*;
+    use crate::foundation::SessionConfiguration;
+
+    /// Says when it is about to wait.
+    struct Waiter(mpsc::Sender<()>);
+
+    impl ReconnectorDelegate for Waiter {
+        fn will_reconnect(&self, _: &Reconnector, _: &ConnectionEnd, _: Duration) {
+            self.0.send(()).unwrap();
+        }
+    }
+
+    /// An alarm that is far away is not what keeps a reconnector that nobody waits for any more.
+    #[test]
+    fn whoever_ends_the_wait_ends_what_the_alarm_holds() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        for resumed in [false, true] {
+            let (sender, waits) = mpsc::channel();
+            let session = UrlSession::new(SessionConfiguration::default());
+            // A scheme that no task takes: it ends where it begins.
+            let url = Url::parse("ftp://192.0.2.1/").unwrap();
+            let policy = |_: &ConnectionEnd| Some(Duration::from_secs(3600));
+            let reconnector = Reconnector::with_policy(&session, url, Arc::new(Waiter(sender)), policy);
+            let expect_holders = |count: usize| {
+                let deadline = std::time::Instant::now() + PATIENCE;
+                while Arc::strong_count(&reconnector.0) != count {
+                    assert!(std::time::Instant::now() < deadline, "{} hold it", Arc::strong_count(&reconnector.0));
+                    std::thread::yield_now();
+                }
+            };
+            reconnector.resume();
+            waits.recv_timeout(PATIENCE).unwrap();
+            // This handle and the alarm.
+            expect_holders(2);
+            if resumed {
+                reconnector.resume();
+                waits.recv_timeout(PATIENCE).unwrap();
+                expect_holders(2);
+            }
+            reconnector.cancel();
+            expect_holders(1);
+        }
+    }
+}
