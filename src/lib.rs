@@ -18,6 +18,43 @@
 //! or asked for before the socket is open waits and then happens in order; every completion handler is called exactly once.
 //! The same calls exist as futures ([`send_async`](WebSocketTask::send_async) and others), for any executor.
 //!
+//! This page goes from the first task to everything around it. [The guide](guide) has more: begin with its page about
+//! [porting](guide::porting) if there is a program in Swift, and see there for errors, threads, trust, proxies, redirects and compression.
+//!
+//! # From Swift
+//!
+//! | Swift | here |
+//! |---|---|
+//! | `URLSession(configuration:delegate:delegateQueue:)` | [`UrlSession::with_delegate`] |
+//! | `session.webSocketTask(with:)`, `resume()` | [`UrlSession::web_socket_task`], [`SessionTask::resume`] |
+//! | `send`, `receive`, `sendPing` | [`send`](WebSocketTask::send), [`receive`](WebSocketTask::receive), [`send_ping`](WebSocketTask::send_ping) |
+//! | `cancel(with:reason:)` | [`cancel_with`](WebSocketTask::cancel_with) |
+//! | `urlSession(_:webSocketTask:didOpenWithProtocol:)`, `…didCloseWith:reason:` | [`WebSocketDelegate`] |
+//! | `urlSession(_:task:didCompleteWithError:)`, redirects, challenges, metrics | [`TaskDelegate`] |
+//! | `try await task.receive()` | [`receive_async`](WebSocketTask::receive_async) |
+//! | `OperationQueue.main` | [`OperationQueue::main`], which the application pumps |
+//!
+//! # A task's life
+//!
+//! A new task is [`Suspended`](TaskState::Suspended), runs from [`resume`](SessionTask::resume) on, and is told to the delegate as
+//! it goes:
+//!
+//! ```text
+//! did_create_task   inside the call that makes it
+//! resume            look-up, connection, proxy, TLS, request   (questions: redirects, challenges, trust)
+//! did_open_with_protocol
+//! messages          send, receive, send_ping, in the order of the calls of each kind
+//! the end           what came before goes to the receives that wait, then what still waits fails
+//! did_close_with    where there was a Close
+//! did_finish_collecting_metrics, did_complete_with_error
+//! ```
+//!
+//! [`suspend`](SessionTask::suspend) stops a task where it is, and nothing is lost; [`cancel_with`](WebSocketTask::cancel_with) ends it
+//! in good order, [`cancel`](SessionTask::cancel) at once. A session ends by
+//! [`finish_tasks_and_invalidate`](UrlSession::finish_tasks_and_invalidate) or
+//! [`invalidate_and_cancel`](UrlSession::invalidate_and_cancel), or with its last handle; then it lets go of its delegate, its threads
+//! and its sockets.
+//!
 //! # Delegates
 //!
 //! A delegate is told of the opening, of the close, and of the end. It implements the three traits that are Apple's three
@@ -72,6 +109,19 @@
 //! [`OperationQueue`] that the program gives it, with threads, with the application's executor behind it, or pumped by the
 //! application's main loop. One task's callbacks come one at a time and in order on each of them. A callback may call
 //! everything, and may block; it then holds up its own queue and nothing else. Panics end in the callback.
+//!
+//! # Async
+//!
+//! [`send_async`](WebSocketTask::send_async), [`receive_async`](WebSocketTask::receive_async) and
+//! [`send_ping_async`](WebSocketTask::send_ping_async) act when they are called, and give futures that any executor may poll. Dropping
+//! one loses no message. With the feature `futures-core`, `WebSocketTask::messages` is a stream of what arrives.
+//!
+//! # Keeping a connection
+//!
+//! By default nobody asks whether an open socket is still alive. [`ping_interval`](WebSocketOptions::ping_interval) sends pings,
+//! and without a pong within [`pong_timeout`](WebSocketOptions::pong_timeout) the task ends. A [`Reconnector`] makes the next task
+//! when one has ended, after a while that its [policy](ReconnectionPolicy) chooses, and tells the program, which subscribes
+//! anew; nothing is sent twice.
 //!
 //! # Errors
 //!
@@ -227,6 +277,15 @@ pub mod internals {
 #[cfg(doc)]
 pub mod guide {
     #[doc = "[architecture]: crate::guide::architecture"]
+    #[doc = "[errors]: crate::guide::errors"]
+    #[doc = "[proxies]: crate::guide::proxies"]
+    #[doc = "[threading]: crate::guide::threading"]
+    #[doc = "[trust]: crate::guide::trust"]
+    #[doc = ""]
+    #[doc = include_str!("../docs/porting.md")]
+    pub mod porting {}
+
+    #[doc = "[architecture]: crate::guide::architecture"]
     #[doc = "[proxies#where-a-proxy-fails]: crate::guide::proxies#where-a-proxy-fails"]
     #[doc = "[trust#client-certificates]: crate::guide::trust#client-certificates"]
     #[doc = "[trust#connectivity]: crate::guide::trust#connectivity"]
@@ -274,8 +333,3 @@ pub mod guide {
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
-
-/// The programs of the page about porting compile, and those with a server of their own run.
-#[cfg(doctest)]
-#[doc = include_str!("../docs/porting.md")]
-pub struct Porting;

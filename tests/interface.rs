@@ -809,3 +809,57 @@ fn operation_queues() {
     queue.set_name(Some("chat"));
     assert_eq!((queue.clone().name().as_deref(), queue.is_suspended()), (Some("chat"), false));
 }
+
+// Beyond Apple.
+
+#[test]
+fn reconnectors() {
+    struct Quiet;
+    impl ReconnectorDelegate for Quiet {}
+    struct Never;
+    impl ReconnectionPolicy for Never {
+        fn delay(&self, _end: &ConnectionEnd) -> Option<Duration> {
+            None
+        }
+    }
+
+    is_handle::<Reconnector>();
+    is_value::<ConnectionEnd>();
+    is_value::<ExponentialBackoff>();
+    let session = session();
+    let reconnector = Reconnector::new(&session, url(), Arc::new(Quiet));
+    assert_ne!(reconnector, Reconnector::with_policy(&session, url(), Arc::new(Quiet), Never));
+    let _: fn(&Reconnector) = Reconnector::resume;
+    let _: fn(&Reconnector) = Reconnector::cancel;
+    let _: fn(&Reconnector, CloseCode, Option<&[u8]>) = Reconnector::cancel_with;
+    let _: Option<WebSocketTask> = reconnector.task();
+
+    let mut policy = ExponentialBackoff::default();
+    let figures = (policy.initial_delay, policy.maximum_delay, policy.stable_after, policy.maximum_retry_after);
+    assert_eq!(figures.0, Duration::from_millis(500));
+    assert_eq!([figures.1, figures.2, figures.3].map(|figure| figure.as_secs()), [30, 10, 300]);
+    assert_eq!((policy.multiplier, policy.maximum_attempts), (2.0, None));
+    policy.is_worth_another_try = |end| end.is_transient() && end.retry_after().is_none();
+    policy.jitter = 0.0;
+    let mut end = ConnectionEnd::default();
+    let _: (&Option<UrlError>, CloseCode, &Option<Vec<u8>>) = (&end.error, end.close_code, &end.close_reason);
+    let _: (&Option<HttpUrlResponse>, Option<Duration>) = (&end.response, end.was_open);
+    assert_eq!((end.is_cancelled, end.is_transient(), policy.delay(&end)), (false, false, None));
+    (end.close_code, end.failures) = (CloseCode::GOING_AWAY, 1);
+    assert_eq!((end.is_transient(), policy.delay(&end)), (true, Some(Duration::from_millis(500))));
+    assert!(policy.is_stable(Duration::from_secs(10)) && !policy.is_stable(Duration::from_secs(9)));
+}
+
+#[test]
+fn streams_and_the_servers_close() {
+    fn is_stream<
+        S: futures_core::stream::FusedStream<Item = Result<Message, UrlError>> + Send + Unpin + Debug + 'static,
+    >(
+        _: S,
+    ) {
+    }
+    let task = session().web_socket_task(url());
+    let messages: Messages = task.messages();
+    is_stream(messages);
+    let _: (Option<CloseCode>, Option<Vec<u8>>) = (task.server_close_code(), task.server_close_reason());
+}

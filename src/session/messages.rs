@@ -11,7 +11,7 @@ use super::task_future::TaskFuture;
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Message, UrlError};
 
-/// The messages of a task, one after the other, as [`WebSocketTask::messages`] gives them.
+/// Beyond Apple: the messages of a task, one after the other, as [`WebSocketTask::messages`] gives them.
 ///
 /// It asks for one message at a time, when it is polled, and holds no more than one: what the task reads ahead, and where it
 /// holds the server back, is as with [`receive`](WebSocketTask::receive). It may be dropped at any moment: a message that it
