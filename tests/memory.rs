@@ -7,15 +7,14 @@
 
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Instant;
 
+use support::counting::{Counting, IN_USE, PEAK, settled};
 use support::deflate::{Codec, accepts};
 use support::{PATIENCE, Peer, frame};
 use urlsession::{
@@ -36,41 +35,6 @@ const INFLATE: usize = 50_000;
 /// Bytes of the heap for one queued message, above its payload.
 const QUEUED: usize = 64;
 
-/// The system's allocator, with a count of the bytes that are in use.
-struct Counting;
-
-static IN_USE: AtomicUsize = AtomicUsize::new(0);
-
-/// The most that was in use since it was last set.
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-fn count(size: usize) {
-    let in_use = IN_USE.fetch_add(size, Ordering::Relaxed) + size;
-    PEAK.fetch_max(in_use, Ordering::Relaxed);
-}
-
-// SAFETY: all of it is the system's allocator; the count takes no part in it.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller's promise.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        count(size);
-        IN_USE.fetch_sub(layout.size(), Ordering::Relaxed);
-        // SAFETY: the caller's promise.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
@@ -78,19 +42,6 @@ static ALLOCATOR: Counting = Counting;
 fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
-
-/// How far the count is above `before`, once that is no more than `bound`; what it was last, if that takes too long. For
-/// what the threads of the session hold for a moment is counted, too.
-fn settled(before: usize, bound: usize) -> usize {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let above = IN_USE.load(Ordering::Relaxed).saturating_sub(before);
-        if above <= bound || Instant::now() > deadline {
-            return above;
-        }
-        thread::yield_now();
-    }
 }
 
 /// Tells when a task is open.

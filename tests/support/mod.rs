@@ -6,6 +6,7 @@
 pub mod authority;
 #[cfg(target_os = "linux")]
 pub mod black_hole;
+pub mod counting;
 pub mod deflate;
 pub mod digest;
 pub mod echo;
