@@ -21,8 +21,11 @@ fn wait<T>(receiver: &Receiver<T>) -> T {
     receiver.recv_timeout(PATIENCE).expect("it comes")
 }
 
-/// The ways to end a session and its tasks, of which two come one after the other.
-const ENDS: [(&str, fn(&UrlSession, &WebSocketTask)); 4] = [
+/// A way to end a session or a task.
+type End = fn(&UrlSession, &WebSocketTask);
+
+/// Two of them come one after the other.
+const ENDS: [(&str, End); 4] = [
     ("finish", |session, _| session.finish_tasks_and_invalidate()),
     ("invalidate", |session, _| session.invalidate_and_cancel()),
     ("cancel", |_, task| task.cancel()),
