@@ -3,88 +3,20 @@
 mod support;
 
 use std::future::Future;
-use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, mpsc};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
 
 use support::echo::EchoServer;
+use support::executor::{Count, block_on, counting_server, poll, run_all, text};
 use support::hooks::{Dice, eventually};
-use support::{PATIENCE, Peer, Server, recorded_session, recorded_session_with};
+use support::{PATIENCE, Server, recorded_session, recorded_session_with};
 use urlsession::{
     CloseCode, ErrorCode, Message, OperationQueue, SessionConfiguration, TaskFuture, UrlError, UrlSession,
     WebSocketTask,
 };
-
-/// Wakes a thread that waits for a future.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// The smallest executor there is, with patience.
-#[track_caller]
-fn block_on<F: Future>(future: F) -> F::Output {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return output;
-        }
-        let left = deadline.saturating_duration_since(Instant::now());
-        assert!(!left.is_zero(), "a future that nobody wakes");
-        thread::park_timeout(left);
-    }
-}
-
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::SeqCst);
-    }
-}
-
-fn poll<T>(future: &mut TaskFuture<T>, count: &Arc<Count>) -> Poll<Result<T, UrlError>>
-where
-    TaskFuture<T>: Unpin,
-{
-    Pin::new(future).poll(&mut Context::from_waker(&Waker::from(Arc::clone(count))))
-}
-
-fn text(result: Result<Message, UrlError>) -> String {
-    match result {
-        Ok(Message::String(text)) => text,
-        other => panic!("{other:?}"),
-    }
-}
-
-/// A server that sends the numbers from 0, as many as it is told to, and closes when told no more.
-fn counting_server() -> (Server, mpsc::Sender<usize>) {
-    let (sender, orders) = mpsc::channel();
-    let server = Server::one(move |mut peer: Peer| {
-        peer.open();
-        let mut next = 0;
-        for count in orders {
-            for number in next..next + count {
-                peer.text(&number.to_string());
-            }
-            next += count;
-        }
-        peer.close(1000, "");
-        peer.read_close();
-    });
-    (server, sender)
-}
 
 /// An open task.
 fn open(url: urlsession::Url) -> (UrlSession, WebSocketTask) {
@@ -429,58 +361,25 @@ fn futures_may_be_sent_between_threads() {
     .unwrap();
 }
 
-/// A future on an executor of one thread, woken through a channel: what an application's runtime does.
 #[test]
 fn an_executor_of_tasks_drives_many_at_once() {
-    struct Job {
-        future: Mutex<Option<Pin<Box<dyn Future<Output = usize> + Send>>>>,
-        number: usize,
-        ready: mpsc::Sender<usize>,
-    }
-    impl Wake for Job {
-        fn wake(self: Arc<Self>) {
-            let _ = self.ready.send(self.number);
-        }
-    }
-    fn run(jobs: &[Arc<Job>], ready: &Receiver<usize>) -> usize {
-        let (mut left, mut sum) = (jobs.len(), 0);
-        while left > 0 {
-            let job = &jobs[ready.recv_timeout(PATIENCE).expect("a job that goes on")];
-            let waker = Waker::from(Arc::clone(job));
-            let mut future = job.future.lock().unwrap();
-            let Some(running) = future.as_mut() else { continue };
-            if let Poll::Ready(count) = running.as_mut().poll(&mut Context::from_waker(&waker)) {
-                *future = None;
-                left -= 1;
-                sum += count;
-            }
-        }
-        sum
-    }
     let server = EchoServer::start();
     let queue = OperationQueue::new();
     let (session, _, events) = recorded_session_with(SessionConfiguration::default(), Some(queue));
-    let (ready, receiver) = mpsc::channel();
-    let jobs: Vec<Arc<Job>> = (0..50)
-        .map(|number| {
-            let task = session.web_socket_task(server.url());
-            task.resume();
-            let future = async move {
-                let mut count = 0;
-                for round in 0..20 {
-                    task.send_async(format!("{number} {round}")).await.unwrap();
-                    assert_eq!(text(task.receive_async().await), format!("{number} {round}"));
-                    task.send_ping_async().await.unwrap();
-                    count += 1;
-                }
-                task.cancel_with(CloseCode::NORMAL_CLOSURE, None);
-                count
-            };
-            ready.send(number).unwrap();
-            Arc::new(Job { future: Mutex::new(Some(Box::pin(future))), number, ready: ready.clone() })
-        })
-        .collect();
-    assert_eq!(run(&jobs, &receiver), 1000);
+    let jobs = (0..50).map(|number| {
+        let task = session.web_socket_task(server.url());
+        task.resume();
+        async move {
+            for round in 0..20 {
+                task.send_async(format!("{number} {round}")).await.unwrap();
+                assert_eq!(text(task.receive_async().await), format!("{number} {round}"));
+                task.send_ping_async().await.unwrap();
+            }
+            task.cancel_with(CloseCode::NORMAL_CLOSURE, None);
+            20
+        }
+    });
+    assert_eq!(run_all(jobs).into_iter().sum::<usize>(), 1000);
     session.finish_tasks_and_invalidate();
     events.wait_for("invalid");
     assert_eq!(events.log().iter().filter(|event| *event == "complete None").count(), 50);

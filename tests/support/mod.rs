@@ -10,6 +10,7 @@ pub mod counting;
 pub mod deflate;
 pub mod digest;
 pub mod echo;
+pub mod executor;
 pub mod flood;
 pub mod guide;
 pub mod hooks;
