@@ -327,6 +327,19 @@ fn the_end_of_input_closes_when_all_is_sent_and_answered() {
 }
 
 #[test]
+fn what_the_server_says_to_a_close_is_shown() {
+    let server = Server::one(|mut peer| {
+        peer.open();
+        peer.read_close();
+        peer.close(4007, "\u{1b}mine");
+    });
+    let told = run(&[server.url().as_str()], "/close 4002 yours\n");
+    assert_eq!(told.code, 0, "{told:?}");
+    told.says(&["closed: 4002 yours; the server: 4007 \u{241b}mine"]);
+    server.join();
+}
+
+#[test]
 fn nothing_is_closed_before_it_is_open() {
     let server = Server::one(|mut peer| {
         let request = peer.read_request();

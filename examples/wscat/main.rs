@@ -220,7 +220,12 @@ impl Talk<'_> {
     fn ended(&self, closed: Option<(CloseCode, String)>) -> Result<Option<String>, String> {
         let Some((code, reason)) = closed else { return Err("the end came without a Close".to_owned()) };
         let side = if self.closing { "closed" } else { "closed by the server" };
-        let told = format!("{side}: {code} {reason}").trim_end().to_owned();
+        let mut told = format!("{side}: {code} {reason}").trim_end().to_owned();
+        if let Some(theirs) = self.task.server_close_code().filter(|theirs| *theirs != code) {
+            let reason = self.task.server_close_reason().unwrap_or_default();
+            let reason = String::from_utf8_lossy(&reason);
+            told = format!("{told}; the server: {theirs} {reason}").trim_end().to_owned();
+        }
         let clean = [CloseCode::NORMAL_CLOSURE, CloseCode::GOING_AWAY, CloseCode::NO_STATUS_RECEIVED];
         match self.closing || clean.contains(&code) {
             // An answer to `-x` is all that was wanted.
