@@ -333,7 +333,7 @@ fn what_the_server_says_to_a_close_is_shown() {
         peer.read_close();
         peer.close(4007, "\u{1b}mine");
     });
-    let told = run(&[server.url().as_str()], "/close 4002 yours\n");
+    let told = run(&[server.url().as_str()], "hello\n/close 4002 yours\n");
     assert_eq!(told.code, 0, "{told:?}");
     told.says(&["closed: 4002 yours; the server: 4007 \u{241b}mine"]);
     server.join();
