@@ -866,6 +866,59 @@ fn an_executor_may_run_callbacks_at_once_or_elsewhere() {
 }
 
 #[test]
+fn nothing_is_decided_while_the_end_of_the_task_is_told() {
+    // Where other threads could.
+    let server = Server::one(|mut peer| open_and_close(&mut peer, 1012));
+    let (recorder, events) = recorder();
+    let decided = Arc::new(AtomicBool::new(false));
+    let delegate = hooks({
+        let (recorder, decided) = (Arc::clone(&recorder), Arc::clone(&decided));
+        move |_, _, called| {
+            if let Called::Complete(_) = called {
+                let moment = Instant::now() + Duration::from_millis(50);
+                while Instant::now() < moment {
+                    thread::park_timeout(Duration::from_millis(5));
+                }
+                recorder.note(format!("complete {}", decided.load(Ordering::SeqCst)));
+            }
+        }
+    });
+    let queue = OperationQueue::new();
+    queue.set_max_concurrent_operation_count(4);
+    let session = UrlSession::with_delegate(SessionConfiguration::default(), Some(delegate), Some(queue));
+    let policy = move |_: &ConnectionEnd| {
+        decided.store(true, Ordering::SeqCst);
+        None
+    };
+    Reconnector::with_policy(&session, server.url(), story(&recorder, nothing), policy).resume();
+    expect_stop(&events, &session, "stopped close 1012");
+    assert_eq!(events.log(), ["connect", "created", "complete false", "stopped close 1012"]);
+    server.join();
+}
+
+#[test]
+fn a_session_that_waits_for_another_task_starts_no_reconnector() {
+    let (go, wait) = mpsc::channel::<()>();
+    let server = Server::one(move |mut peer| {
+        peer.open();
+        wait.recv_timeout(PATIENCE).unwrap();
+        peer.close(1000, "");
+        peer.read_close();
+    });
+    let (session, recorder, events) = session();
+    let task = session.web_socket_task(server.url());
+    task.resume();
+    events.wait_for("open");
+    session.finish_tasks_and_invalidate();
+    let reconnector = Reconnector::with_policy(&session, server.url(), story(&recorder, nothing), at_once);
+    reconnector.resume();
+    assert_eq!(events.next(), "stopped None");
+    go.send(()).unwrap();
+    events.wait_for("invalid");
+    server.join();
+}
+
+#[test]
 fn nothing_is_told_while_the_queue_is_suspended() {
     let server = Server::many(1, |_, mut peer| open_and_close(&mut peer, 1000));
     let queue = OperationQueue::serial();

@@ -38,10 +38,7 @@ struct State {
 }
 
 /// Those of the process.
-static ALARMS: Alarms = Alarms {
-    state: Mutex::new(State { waiting: BTreeMap::new(), last_number: 0, is_running: false }),
-    changed: Condvar::new(),
-};
+static ALARMS: Alarms = Alarms::new();
 
 impl Alarm {
     /// Runs `ring` on the thread of the alarms, not before `delay` has passed. What it panics with ends there.
@@ -59,6 +56,13 @@ impl Alarm {
 }
 
 impl Alarms {
+    const fn new() -> Self {
+        Self {
+            state: Mutex::new(State { waiting: BTreeMap::new(), last_number: 0, is_running: false }),
+            changed: Condvar::new(),
+        }
+    }
+
     fn set(&'static self, delay: Duration, ring: Ring) -> io::Result<Alarm> {
         let moment = Instant::now() + delay.min(FARTHEST);
         let mut state = self.state.lock();

@@ -273,7 +273,7 @@ impl Course {
     }
 
     /// The alarm of this wait rings.
-    fn wake(self: &Arc<Self>, number: u64) {
+    pub(super) fn wake(self: &Arc<Self>, number: u64) {
         {
             let mut desk = self.desk.lock();
             if !desk.waits_in(number) {

@@ -184,6 +184,9 @@ mod tests {
                 reconnector.resume();
                 waits.recv_timeout(PATIENCE).unwrap();
                 expect_holders(2);
+                // The alarm of the wait before had rung already when it was cancelled: it comes too late.
+                reconnector.0.wake(1);
+                assert_eq!(reconnector.0.shown().0, "Waiting");
             }
             reconnector.cancel();
             expect_holders(1);
