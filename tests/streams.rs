@@ -14,9 +14,8 @@ use futures_core::stream::{FusedStream, Stream};
 use smol::stream::StreamExt;
 use support::executor::{Count, block_on, counting_server, run_all, text};
 use support::hooks::{Dice, eventually};
-use support::{
-    Events, PATIENCE, Peer, Recorder, Server, closed_port, describe, frame, recorded_session, recorded_session_with,
-};
+use support::rows::{LIMIT, ROWS};
+use support::{Events, PATIENCE, Recorder, Server, closed_port, describe, recorded_session, recorded_session_with};
 use urlsession::{
     CloseCode, Message, Messages, OperationQueue, SessionConfiguration, TaskState, Url, UrlError, UrlSession,
     WebSocketTask,
@@ -83,146 +82,30 @@ fn what_a_stream_promises() {
     is_stream::<Messages>();
 }
 
-/// How a task comes to its end, and what a stream gives of it.
-struct End {
-    name: &'static str,
-    script: fn(Peer),
-    /// What the client does when it has the first message; or, if there is none, before it resumes the task.
-    act: fn(&UrlSession, &WebSocketTask),
-    gives: &'static [&'static str],
-}
-
-/// Opens and sends `one`; waits for what the client does then.
-fn opened(mut peer: Peer) -> Peer {
-    peer.open();
-    peer.text("one");
-    assert_eq!(peer.read_frame().payload, b"go on");
-    peer
-}
-
-fn go_on(_session: &UrlSession, task: &WebSocketTask) {
-    task.send("go on", |_| ());
-}
-
-fn until_closed(mut peer: Peer) {
-    peer.open();
-    peer.text("one");
-    let (code, _) = peer.read_close();
-    peer.close(code.unwrap_or(1000), "");
-}
-
-const ENDS: &[End] = &[
-    End {
-        name: "A: the server's Close with code and reason",
-        script: |peer| {
-            let mut peer = opened(peer);
-            peer.text("two");
-            peer.close(4000, "bye");
-            peer.read_close();
-        },
-        act: go_on,
-        gives: &["string one", "string two"],
-    },
-    End {
-        name: "A0: the server's Close, empty",
-        script: |peer| {
-            let mut peer = opened(peer);
-            peer.write(&frame(0x88, b""));
-            peer.read_close();
-        },
-        act: go_on,
-        gives: &["string one"],
-    },
-    End {
-        name: "B: cancel_with",
-        script: until_closed,
-        act: |_, task| task.cancel_with(CloseCode::GOING_AWAY, None),
-        gives: &["string one"],
-    },
-    End { name: "C: cancel", script: until_closed, act: |_, task| task.cancel(), gives: &["string one", "-999"] },
-    End {
-        name: "C: cancel_with INVALID",
-        script: until_closed,
-        act: |_, task| task.cancel_with(CloseCode::INVALID, None),
-        gives: &["string one", "-999"],
-    },
-    End {
-        name: "D: the end of the connection",
-        script: |peer| {
-            opened(peer).text("two");
-        },
-        act: go_on,
-        gives: &["string one", "string two", "-1005"],
-    },
-    End { name: "D: a reset", script: |peer| opened(peer).reset(), act: go_on, gives: &["string one", "54"] },
-    End {
-        name: "E: a refusal",
-        script: |mut peer| {
-            peer.read_request();
-            peer.write(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n");
-            peer.read_to_end();
-        },
-        act: |_, _| (),
-        gives: &["-1011"],
-    },
-    End {
-        name: "F: a subprotocol that was not offered",
-        script: |mut peer| {
-            peer.open_with("Sec-WebSocket-Protocol: chat\r\n");
-            peer.read_to_end();
-        },
-        act: |_, _| (),
-        gives: &["-1011"],
-    },
-    End {
-        name: "G: a message that reaches the limit",
-        script: |peer| {
-            let mut peer = opened(peer);
-            peer.binary(&[0; 1000]);
-            assert_eq!(peer.read_close().0, Some(1009));
-        },
-        act: go_on,
-        gives: &["string one", "40"],
-    },
-    End {
-        name: "H: an opcode that is not",
-        script: |peer| {
-            let mut peer = opened(peer);
-            peer.text("two");
-            peer.write(&frame(0x83, b""));
-            assert_eq!(peer.read_close().0, Some(1002));
-        },
-        act: go_on,
-        gives: &["string one", "string two", "100"],
-    },
-    End {
-        name: "J: invalidate_and_cancel",
-        script: until_closed,
-        act: |session, _| session.invalidate_and_cancel(),
-        gives: &["string one", "-999"],
-    },
-];
-
 #[test]
 fn a_stream_ends_as_its_task_does() {
-    for end in ENDS {
-        println!("{}", end.name);
-        let server = Server::one(end.script);
+    for row in ROWS {
+        println!("{}", row.name);
+        let (server, url) = row.start();
         let (session, _, events) = recorded_session();
-        let task = session.web_socket_task(server.url());
-        task.set_maximum_message_size(1000);
+        let task = session.web_socket_task(url);
+        task.set_maximum_message_size(LIMIT);
         let mut stream = task.messages();
         task.resume();
-        let first = next(&mut stream);
-        assert_eq!(first.as_deref(), end.gives.first().copied());
-        (end.act)(&session, &task);
-        assert_eq!(rest(&mut stream), end.gives[1..]);
+        let failure = Vec::from_iter((row.error != 0).then(|| row.error.to_string()));
+        let mut given = Vec::new();
+        if !row.messages.is_empty() {
+            given.push(next(&mut stream).unwrap());
+            (row.act)(&session, &task);
+        }
+        given.extend(rest(&mut stream));
+        let expected: Vec<String> = row.messages.iter().map(|words| (*words).to_owned()).collect();
+        assert_eq!(given, [&expected[..], &failure[..]].concat());
         events.wait_for("complete");
         // Who asks behind the end is told of it likewise, and of no message.
-        let failure = end.gives.last().filter(|words| !words.starts_with("string"));
-        assert_eq!(rest(&mut task.messages()), Vec::from_iter(failure.copied()));
-        assert_eq!(task.error().map(|error| error.raw_code().to_string()).as_deref(), failure.copied());
-        server.join();
+        assert_eq!(rest(&mut task.messages()), failure);
+        assert_eq!(task.error().map_or(0, |error| error.raw_code()), row.error);
+        server.map(Server::join);
     }
 }
 

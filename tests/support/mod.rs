@@ -21,6 +21,7 @@ pub mod name_server;
 pub mod namespace;
 pub mod origin;
 pub mod proxy;
+pub mod rows;
 pub mod scene;
 pub mod socks;
 pub mod tls;
