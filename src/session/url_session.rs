@@ -15,7 +15,7 @@ use slab::Slab;
 use super::announcer::Announcer;
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
-use super::task::{SessionTask, TaskShared, answer, guarded};
+use super::task::{SessionTask, TaskShared, TaskState, answer, guarded};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
 use crate::http::{Proxies, check_protocols};
@@ -220,11 +220,16 @@ impl UrlSession {
         });
     }
 
-    /// `getAllTasks(completionHandler:)`: the tasks that have not completed, those never resumed too, in the order in which
-    /// they were made; the handler is called on the delegate queue.
+    /// `getAllTasks(completionHandler:)`: the tasks that have not completed when the handler is called, on the delegate queue;
+    /// those never resumed too, in the order in which they were made.
     pub fn get_all_tasks(&self, completion_handler: impl FnOnce(Vec<SessionTask>) + Send + 'static) {
         let shared = Arc::clone(&self.0.shared);
-        self.0.shared.announce(move || completion_handler(shared.tasks()));
+        self.0.shared.announce(move || {
+            // One whose end is being told is still in the registry, and has completed.
+            let mut tasks = shared.tasks();
+            tasks.retain(|task| task.state() != TaskState::Completed);
+            completion_handler(tasks);
+        });
     }
 
     /// Runs things on the delegate queue, one after the other.
