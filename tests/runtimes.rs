@@ -136,7 +136,8 @@ fn pumping<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
 #[test]
 fn every_form_on_every_runtime_with_every_queue() {
     let server = EchoServer::start();
-    let queues: [(&str, fn() -> Option<OperationQueue>); 7] = [
+    type Make = fn() -> Option<OperationQueue>;
+    let queues: [(&str, Make); 7] = [
         ("the session's own", || None),
         ("serial", || Some(OperationQueue::serial())),
         ("concurrent", || Some(OperationQueue::new())),
@@ -365,10 +366,8 @@ fn a_future_that_moves_between_threads_wakes_the_last() {
         let mut future = task.receive_async();
         for _ in 0..3 {
             future = thread::spawn(move || {
-                block_on(async {
-                    assert!(poll_once(&mut future).await.is_none());
-                    future
-                })
+                assert!(block_on(poll_once(&mut future)).is_none());
+                future
             })
             .join()
             .unwrap();
