@@ -95,9 +95,9 @@ impl SessionTask {
         self.shared.connection.inspect(|loader| loader.response())
     }
 
-    /// `error`: why the task failed; `None` while it lives, and after a close.
+    /// `error`: why the task failed; `None` until its end is told, and after a close.
     pub fn error(&self) -> Option<UrlError> {
-        self.shared.desk.lock().facts.error.clone()
+        self.shared.desk.lock().facts()?.error.clone()
     }
 
     /// `delegate`: the task's own delegate. It is let go when the task has completed.
@@ -244,14 +244,14 @@ type Watcher = dyn FnOnce(&WebSocketTask, Ended) + Send;
 /// What is read and written together: what the handles show, and what waits for user code.
 pub(super) struct Desk {
     pub(super) mailbox: Mailbox,
-    pub(super) facts: Facts,
+    facts: Facts,
     pub(super) life: Life,
     extras: Option<Box<Extras>>,
     /// The task's callbacks stand in the queue, or run.
     scheduled: bool,
 }
 
-/// What handles show of a task. Written before the callback that tells of it is queued.
+/// What handles show of a task that has ended. Written before the callback that tells of it is queued.
 #[derive(Default)]
 pub(super) struct Facts {
     pub(super) error: Option<UrlError>,
@@ -278,8 +278,8 @@ impl Facts {
         self.closes.as_ref()?.servers.as_ref()
     }
 
-    pub(super) fn close_code(&self) -> CloseCode {
-        self.told().map_or(CloseCode::INVALID, |close| close.0)
+    pub(super) fn close_code(&self) -> Option<CloseCode> {
+        self.told().map(|close| close.0)
     }
 
     pub(super) fn close_reason(&self) -> Option<Vec<u8>> {
@@ -316,6 +316,12 @@ impl Desk {
         } else {
             TaskState::Suspended
         }
+    }
+
+    /// What is known of the end, once it is told. A program that receives as long as there is no close code gets every message
+    /// that came before the Close.
+    pub(super) fn facts(&self) -> Option<&Facts> {
+        self.mailbox.is_ending().then_some(&self.facts)
     }
 
     /// The task's own delegate.

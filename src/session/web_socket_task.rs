@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::task::SessionTask;
+use super::task::{Facts, SessionTask};
 use super::task_future::TaskFuture;
 use crate::foundation::{CloseCode, Completion, Message, UrlError};
 
@@ -64,14 +64,15 @@ impl WebSocketTask {
         self.task.shared.cancel(|connection, client| connection.cancel_with(client, close_code, reason));
     }
 
-    /// `closeCode`: [`CloseCode::INVALID`] while the socket is open, and after an end without a Close.
+    /// `closeCode`: [`CloseCode::INVALID`] while the socket is open, and after an end without a Close. It changes when the end is
+    /// told, not before: where messages that came before the Close are unread, the first handler that fails sees it.
     pub fn close_code(&self) -> CloseCode {
-        self.task.shared.desk.lock().facts.close_code()
+        self.task.shared.desk.lock().facts().and_then(Facts::close_code).unwrap_or(CloseCode::INVALID)
     }
 
     /// `closeReason`: the reason of the Close; empty where the frame had a code and no reason.
     pub fn close_reason(&self) -> Option<Vec<u8>> {
-        self.task.shared.desk.lock().facts.close_reason()
+        self.task.shared.desk.lock().facts().and_then(Facts::close_reason)
     }
 
     /// Beyond Apple: the code of the server's Close frame, known once the task has ended; [`CloseCode::NO_STATUS_RECEIVED`] where
@@ -81,12 +82,12 @@ impl WebSocketTask {
     /// the server said to it within [`close_timeout`](crate::WebSocketOptions::close_timeout). [`cancel`](SessionTask::cancel)
     /// waits for no answer, and so has none.
     pub fn server_close_code(&self) -> Option<CloseCode> {
-        self.task.shared.desk.lock().facts.server_close_code()
+        self.task.shared.desk.lock().facts().and_then(Facts::server_close_code)
     }
 
     /// Beyond Apple: the reason of the server's Close frame, as [`server_close_code`](Self::server_close_code).
     pub fn server_close_reason(&self) -> Option<Vec<u8>> {
-        self.task.shared.desk.lock().facts.server_close_reason()
+        self.task.shared.desk.lock().facts().and_then(Facts::server_close_reason)
     }
 
     /// `maximumMessageSize` in bytes, 1 MiB by default. A message that reaches it ends the task with
