@@ -7,7 +7,7 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, Once, RwLock};
+use std::sync::{Arc, Condvar, Mutex, Once, RwLock};
 use std::time::Instant;
 
 use support::origin::{self, Answer, Origin};
@@ -72,6 +72,33 @@ static LEVEL: RwLock<()> = RwLock::new(());
 /// What a test does when it is told.
 static ON_EVENT: Mutex<Option<WebSocketTask>> = Mutex::new(None);
 
+/// What tests do when they are told of a session, of which they know where it connects to.
+static HOOKS: Mutex<Vec<Hook>> = Mutex::new(Vec::new());
+
+struct Hook {
+    origin: String,
+    /// Its number, once the first task was resumed.
+    session: Option<String>,
+    run: Arc<dyn Fn(&Line) + Send + Sync>,
+}
+
+fn on_event(server: &Server, run: impl Fn(&Line) + Send + Sync + 'static) {
+    let origin = format!("ws://{}", server.address());
+    HOOKS.lock().unwrap().push(Hook { origin, session: None, run: Arc::new(run) });
+}
+
+fn run_hooks(line: &Line) {
+    let run = HOOKS.lock().unwrap().iter_mut().find_map(|hook| {
+        if line.words() == "resumed" && line.get("origin") == hook.origin {
+            hook.session = Some(line.get("session").to_owned());
+        }
+        (hook.session.as_deref() == Some(line.get("session"))).then(|| Arc::clone(&hook.run))
+    });
+    if let Some(run) = run {
+        run(line);
+    }
+}
+
 struct Listener;
 
 impl Subscriber for Listener {
@@ -95,9 +122,10 @@ impl Subscriber for Listener {
         let metadata = event.metadata();
         let mut line = Line { target: metadata.target(), level: *metadata.level(), fields: BTreeMap::new() };
         event.record(&mut line);
-        LINES.lock().unwrap().push(line);
+        LINES.lock().unwrap().push(line.clone());
         CAME.notify_all();
         use_the_task();
+        run_hooks(&line);
     }
 
     fn new_span(&self, _: &Attributes<'_>) -> Id {
@@ -363,6 +391,31 @@ fn a_subscriber_may_use_the_task_that_it_is_told_of() {
     task.cancel();
     events.wait_for("complete");
     told(&server.url(), |lines| has(lines, "ended") && has(lines, "sent text 19"));
+}
+
+#[test]
+fn what_a_subscriber_panics_with_harms_nobody() {
+    let _level = LEVEL.read().unwrap();
+    listen();
+    let server = Server::one(|mut peer| {
+        peer.open();
+        assert_eq!(peer.read_frame().payload, b"hello");
+        peer.text("hello");
+        peer.close(1000, "bye");
+        peer.read_close();
+    });
+    on_event(&server, |line| panic!("of {}, as it should", line.words()));
+    let (session, recorder, events) = recorded_session();
+    let task = session.web_socket_task(server.url());
+    task.receive(recorder.handler("receive"));
+    task.send("hello", |_| {});
+    task.resume();
+    events.wait_for("receive ok");
+    events.wait_for("complete None");
+    told(&server.url(), |lines| has(lines, "ended") && has(lines, "sent text 5"));
+    session.finish_tasks_and_invalidate();
+    events.wait_for("invalid");
+    server.join();
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What is watched goes to `tracing`: called without any lock, for a subscriber may do what it likes, and use this crate too.
-//! Of one task it is told in order, by one thread at a time.
+//! What a subscriber panics with ends there. Of one task it is told in order, by one thread at a time.
 
 #[cfg(feature = "tracing")]
 mod events;

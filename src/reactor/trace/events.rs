@@ -1,6 +1,7 @@
 //! What waits to be told of each task, and the words for it.
 
-use std::mem::take;
+use std::mem::{forget, take};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -54,12 +55,12 @@ impl Untold {
             Some(waiting) if !waiting.telling => waiting.telling = true,
             _ => return,
         }
-        // A subscriber that panics is not in the way of the next.
-        let _over = Over(self);
         while let Some((records, lost)) = self.take() {
-            emit(session, task, records);
+            for record in records {
+                guarded(|| emit(session, task, record));
+            }
             if lost > 0 {
-                event!(target: TASK, Level::DEBUG, session, task, lost, "the subscriber was too slow");
+                guarded(|| event!(target: TASK, Level::DEBUG, session, task, lost, "the subscriber was too slow"));
             }
         }
     }
@@ -77,13 +78,13 @@ impl Untold {
     }
 }
 
-struct Over<'a>(&'a Untold);
-
-impl Drop for Over<'_> {
-    fn drop(&mut self) {
-        if let (true, Some(waiting)) = (std::thread::panicking(), &mut *self.0.waiting.lock()) {
-            waiting.telling = false;
-        }
+/// Calls the subscriber. A panic ends there: whoever tells has more to do, for the task and for others; the thread's panic hook
+/// has reported it.
+fn guarded(call: impl FnOnce()) {
+    let Err(payload) = catch_unwind(AssertUnwindSafe(call)) else { return };
+    // What was thrown may throw again when it is dropped.
+    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        forget(second);
     }
 }
 
@@ -100,23 +101,21 @@ pub fn watch() -> Watch {
     }
 }
 
-fn emit(session: u64, task: usize, records: Vec<Record>) {
-    for record in records {
-        match record {
-            Record::Step(step) => emit_step(session, task, step),
-            Record::Frame { sent, head } => event!(
-                target: FRAME,
-                Level::TRACE,
-                session,
-                task,
-                direction = if sent { "sent" } else { "received" },
-                opcode = head.name(),
-                fin = head.fin,
-                compressed = head.compressed,
-                length = head.length,
-                "frame"
-            ),
-        }
+fn emit(session: u64, task: usize, record: Record) {
+    match record {
+        Record::Step(step) => emit_step(session, task, step),
+        Record::Frame { sent, head } => event!(
+            target: FRAME,
+            Level::TRACE,
+            session,
+            task,
+            direction = if sent { "sent" } else { "received" },
+            opcode = head.name(),
+            fin = head.fin,
+            compressed = head.compressed,
+            length = head.length,
+            "frame"
+        ),
     }
 }
 
