@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, RwLock};
 use std::time::Instant;
 
+use support::deflate::{Codec, accepts};
 use support::origin::{self, Answer, Origin};
 use support::proxy::{HttpProxy, proxied};
 use support::tls::{BOTH, TRUSTED, TlsPeer, trusted_server};
@@ -415,6 +416,49 @@ fn what_a_subscriber_panics_with_harms_nobody() {
     told(&server.url(), |lines| has(lines, "ended") && has(lines, "sent text 5"));
     session.finish_tasks_and_invalidate();
     events.wait_for("invalid");
+    server.join();
+}
+
+#[test]
+fn a_subscriber_may_send_what_is_to_be_compressed_while_something_is() {
+    const QUEUE: usize = 100_000;
+    const LENGTHS: [usize; 4] = [60_000, 50_001, 60_002, 50_003];
+    let _level = LEVEL.read().unwrap();
+    listen();
+    let server = Server::one(|mut peer| {
+        peer.open_with(&accepts(""));
+        peer.text("go");
+        let mut codec = Codec::default();
+        for length in LENGTHS {
+            // The subscriber's come before, or behind.
+            assert!(LENGTHS.contains(&codec.read_message(&mut peer).unwrap().payload.len()), "{length}");
+        }
+        peer.close(1000, "");
+        peer.read_close();
+    });
+    let mut configuration = SessionConfiguration::default();
+    configuration.web_socket.maximum_send_queue = Some(QUEUE);
+    let (session, _recorder, events) = recorded_session_with(configuration, None);
+    let task = session.web_socket_task(server.url());
+    let told_of = task.clone();
+    let sent = AtomicUsize::new(0);
+    // Inside the callback, where sends gather until the queue has no room for the next.
+    on_event(&server, move |line| {
+        if line.words().starts_with("sent text") {
+            match sent.fetch_add(1, Ordering::Relaxed) {
+                0 => told_of.send("b".repeat(LENGTHS[2]), |result| result.unwrap()),
+                1 => told_of.send("c".repeat(LENGTHS[3]), |result| result.unwrap()),
+                _ => {}
+            }
+        }
+    });
+    let sender = task.clone();
+    task.receive(move |_| {
+        sender.send("a".repeat(LENGTHS[0]), |result| result.unwrap());
+        sender.send("d".repeat(LENGTHS[1]), |result| result.unwrap());
+    });
+    task.resume();
+    events.wait_for("complete None");
     server.join();
 }
 

@@ -207,6 +207,8 @@ impl Connection {
         let bytes = message.len();
         let waits = !(client.runs_on_reactor() && self.runs_callbacks());
         let paused = self.pause(client, sending);
+        // Not where others wait for `compressing`: a subscriber may send, too.
+        self.untold.tell(client);
         // The reactor's thread waits for nobody: its message goes as it is, before the one that is being compressed.
         let order = if waits { Some(self.compressing.lock()) } else { self.compressing.try_lock() };
         let mut sending = self.go_on(client, bytes, paused);
@@ -227,12 +229,11 @@ impl Connection {
         self.end_send(client, sending);
     }
 
-    /// The lock is let go. What has happened is told before what others do meanwhile.
+    /// The lock is let go. What has happened is told to the session before what others do meanwhile.
     fn pause(&self, client: &dyn Client, sending: Locked<'_>) -> Paused {
         let Sending { mut state, mut scratch, now, gathers, mut schedule } = sending;
         schedule |= tell(client, &mut state, &mut scratch);
         drop(state);
-        self.untold.tell(client);
         self.schedule(client, schedule);
         Sending { state: (), scratch, now, gathers, schedule: false }
     }
