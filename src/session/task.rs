@@ -436,7 +436,7 @@ impl TaskShared {
 
     /// Apart from the short way that nearly all receives go.
     #[inline(never)]
-    fn receive_for_good(&self, handler: Completion<Message>) {
+    pub(super) fn receive_for_good(&self, handler: Completion<Message>) {
         self.put_receive(|mailbox| mailbox.receive_for_good(handler));
     }
 

@@ -72,16 +72,18 @@ impl Here {
 }
 
 /// While it lives, this thread runs a turn of one task.
-struct Place {
+struct Place<'a> {
+    task: &'a TaskShared,
     outer_task: *const TaskShared,
     outer_kept: Option<Completion<Message>>,
     outer_sent: Option<Completion<()>>,
     outer_is_alone: bool,
 }
 
-impl Place {
-    fn new(task: &TaskShared) -> Self {
+impl<'a> Place<'a> {
+    fn new(task: &'a TaskShared) -> Self {
         HERE.with(|here| Self {
+            task,
             outer_task: here.task.replace(task),
             outer_kept: here.take(),
             outer_sent: here.sent.take(),
@@ -90,17 +92,22 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
-        HERE.with(|here| {
+        let left = HERE.with(|here| {
             here.task.set(self.outer_task);
             here.is_alone.set(self.outer_is_alone);
             drop(here.sent.replace(self.outer_sent.take()));
-            drop(here.take());
+            let left = here.take();
             if let Some(kept) = self.outer_kept.take() {
                 here.keep(kept);
             }
+            left
         });
+        // The turn had looked for the last time: a subscriber of `tracing` asked behind that.
+        if let Some(handler) = left {
+            self.task.receive_for_good(handler);
+        }
     }
 }
 
@@ -347,5 +354,30 @@ impl Turn<'_> {
         drop(spare);
         task.read_on_if(read_on);
         again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use url::Url;
+
+    use super::*;
+    use crate::foundation::ErrorCode;
+    use crate::session::UrlSession;
+
+    #[test]
+    fn a_receive_that_the_turn_did_not_see_waits_in_the_mailbox() {
+        let session = UrlSession::new(Default::default());
+        let task = session.web_socket_task(Url::parse("ws://127.0.0.1:1/").unwrap());
+        let (sender, results) = mpsc::channel();
+        let place = Place::new(&task.shared);
+        task.receive(move |result| sender.send(result).unwrap());
+        drop(place);
+        task.cancel();
+        let result = results.recv_timeout(Duration::from_secs(20)).unwrap();
+        assert_eq!(result.unwrap_err().code(), ErrorCode::Cancelled);
     }
 }
