@@ -1267,3 +1267,50 @@ fn resumes_and_cancels_from_everywhere_make_one_task_at_a_time_and_one_end() {
         server.join().unwrap();
     }
 }
+
+/// How many tasks have not ended, by a queue that may run this meanwhile.
+fn tasks_of(session: &UrlSession) -> usize {
+    let (sender, receiver) = mpsc::channel();
+    session.get_all_tasks(move |tasks| sender.send(tasks.len()).unwrap());
+    receiver.recv_timeout(PATIENCE).unwrap()
+}
+
+/// The session's delegate has a task in its hands before the reconnector's has.
+#[test]
+fn what_the_session_does_with_a_new_task_is_not_missed() {
+    for queue in [OperationQueue::new(), OperationQueue::serial()] {
+        let is_serial = queue.max_concurrent_operation_count() == 1;
+        for cancels in [true, false] {
+            let (recorder, events) = recorder();
+            let delegate = hooks(move |session, task, called| {
+                if let (Called::Create, Some(task)) = (called, task) {
+                    if cancels {
+                        task.cancel();
+                    }
+                    task.resume();
+                    // Where others may run meanwhile, all is told before this returns.
+                    eventually("the task's end", || is_serial || tasks_of(session) == 0);
+                }
+            });
+            let session =
+                UrlSession::with_delegate(SessionConfiguration::default(), Some(delegate), Some(queue.clone()));
+            let told = story(&recorder, {
+                let recorder = Arc::clone(&recorder);
+                move |_, told| {
+                    if let Told::Stopped(Some(end)) = told {
+                        recorder.note(format!("cancelled {}", end.is_cancelled));
+                    }
+                }
+            });
+            // A scheme that no task takes.
+            let url = Url::parse("ftp://192.0.2.1/").unwrap();
+            let reconnector = Reconnector::with_policy(&session, url, told, |_: &ConnectionEnd| None);
+            reconnector.resume();
+            assert_eq!(events.wait_for("stopped"), if cancels { "stopped -999" } else { "stopped -1002" });
+            session.finish_tasks_and_invalidate();
+            eventually("the session's end", || session.delegate().is_none());
+            assert_eq!(count(&events, "stopped"), 1);
+            assert_eq!(count(&events, &format!("cancelled {cancels}")), 1, "{:?}", events.log());
+        }
+    }
+}

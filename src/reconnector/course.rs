@@ -187,12 +187,14 @@ impl Course {
         if self.parts_to_go_on().is_none() {
             return Then::Stop;
         }
-        let task = parts.session.web_socket_task(request);
         let course = Arc::clone(self);
-        task.watch(move |task, ended| course.ended(task, ended));
+        let task = parts.session.watched_task(request, move |task, ended| course.ended(task, ended));
         let cancel = {
             let mut desk = self.desk.lock();
-            desk.phase = Phase::Running(task.clone());
+            // On a concurrent queue the session's delegate may have seen to it that the task has ended.
+            if matches!(desk.phase, Phase::Starting) {
+                desk.phase = Phase::Running(task.clone());
+            }
             desk.cancel.clone()
         };
         match cancel {

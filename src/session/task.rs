@@ -118,12 +118,6 @@ impl SessionTask {
         drop(before);
     }
 
-    /// Tells somebody of this crate when the end of the task has been told to everybody else. To be called before `resume()`.
-    pub(crate) fn watch(&self, watcher: impl FnOnce(&WebSocketTask, Ended) + Send + 'static) {
-        let watch = Watch { watcher: Box::new(watcher), ended: Ended::default() };
-        self.shared.desk.lock().extras.get_or_insert_default().watch = Some(watch);
-    }
-
     /// `taskDescription`: a label for the application's use.
     pub fn task_description(&self) -> Option<String> {
         self.shared.desk.lock().extras.as_ref()?.description.clone()
@@ -221,6 +215,19 @@ pub(super) struct Extras {
 impl Default for Extras {
     fn default() -> Self {
         Self { delegate: None, description: None, priority: SessionTask::DEFAULT_PRIORITY, flaw: None, watch: None }
+    }
+}
+
+impl Extras {
+    /// A task that cannot be started.
+    pub(super) fn with_flaw(flaw: UrlError) -> Box<Self> {
+        Box::new(Self { flaw: Some(flaw), ..Self::default() })
+    }
+
+    /// A task of whose end somebody of this crate is told.
+    pub(super) fn with_watcher(watcher: impl FnOnce(&WebSocketTask, Ended) + Send + 'static) -> Box<Self> {
+        let watch = Watch { watcher: Box::new(watcher), ended: Ended::default() };
+        Box::new(Self { watch: Some(watch), ..Self::default() })
     }
 }
 
@@ -348,7 +355,7 @@ impl TaskShared {
         session: Arc<SessionShared>,
         connection: Connection,
         late: bool,
-        flaw: Option<UrlError>,
+        extras: Option<Box<Extras>>,
         place: impl FnOnce(&Weak<Self>) -> u32,
     ) -> Arc<Self> {
         Arc::new_cyclic(|myself| Self {
@@ -360,7 +367,7 @@ impl TaskShared {
                 mailbox: Mailbox::default(),
                 facts: Facts::default(),
                 life: Life { suspensions: 1, started: false, cancelled: false, late },
-                extras: flaw.map(|flaw| Box::new(Extras { flaw: Some(flaw), ..Extras::default() })),
+                extras,
                 scheduled: false,
             }),
             disturbed: AtomicBool::new(false),

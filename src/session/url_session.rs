@@ -15,9 +15,9 @@ use slab::Slab;
 use super::announcer::Announcer;
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
-use super::task::{SessionTask, TaskShared, TaskState, answer, guarded};
+use super::task::{Ended, Extras, SessionTask, TaskShared, TaskState, answer, guarded};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{Recent, SessionConfiguration, UrlError, UrlRequest};
+use crate::foundation::{Recent, SessionConfiguration, UrlRequest};
 use crate::http::{Proxies, check_protocols};
 use crate::loader::{Callback, Common, Epoch, Loader, Settings};
 use crate::reactor::{Connection, Flushes, Reactor, Scheduled, Work};
@@ -141,7 +141,17 @@ impl UrlSession {
         if !protocols.is_empty() {
             request.set_value(&protocols.join(", "), "Sec-WebSocket-Protocol");
         }
-        self.0.shared.make_task(request, flaw)
+        self.0.shared.make_task(request, flaw.map(Extras::with_flaw))
+    }
+
+    /// [`web_socket_task`](Self::web_socket_task), and tells somebody of this crate when the end of the task has been told to
+    /// everybody else. The session's delegate, which hears of the task before this returns, may end it before that.
+    pub(crate) fn watched_task(
+        &self,
+        request: UrlRequest,
+        watcher: impl FnOnce(&WebSocketTask, Ended) + Send + 'static,
+    ) -> WebSocketTask {
+        self.0.shared.make_task(request, Some(Extras::with_watcher(watcher)))
     }
 
     /// `configuration`: a copy; changing it has no effect on the session.
@@ -375,8 +385,7 @@ impl SessionShared {
         self.lacking.fetch_or(method.bit(), Ordering::Relaxed);
     }
 
-    /// `flaw`: why the task cannot be started.
-    fn make_task(&self, request: UrlRequest, flaw: Option<UrlError>) -> WebSocketTask {
+    fn make_task(&self, request: UrlRequest, extras: Option<Box<Extras>>) -> WebSocketTask {
         let mut mark = DefaultHasher::new();
         request.url.hash(&mut mark);
         let request = self.requests.share(mark.finish(), request);
@@ -398,7 +407,7 @@ impl SessionShared {
                 true => NO_PLACE,
                 false => u32::try_from(registry.tasks.insert(task.clone())).unwrap_or(NO_PLACE),
             };
-            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), connection, late, flaw, place);
+            let task = TaskShared::new(identifier, Arc::clone(&session.0.shared), connection, late, extras, place);
             WebSocketTask::new(SessionTask { shared: task })
         };
         if let Some(delegate) = self.delegate_with(Method::DidCreateTask) {
