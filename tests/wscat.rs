@@ -531,6 +531,60 @@ fn passwords_answer_challenges_and_redirects_are_followed() {
 }
 
 #[test]
+fn a_password_is_for_the_server_that_was_named_and_no_other() {
+    let asks = |_: &support::origin::Request| Answer::Keep(unauthorized(&["Basic realm=\"elsewhere\""]));
+    let other = Origin::new(asks);
+    let leads = other.url("/").to_string();
+    let server = Origin::new(move |_| Answer::Keep(redirect(302, &leads)));
+    let told = wscat(&["-u", "me:secret", "-x", "hi", server.url("/").as_str()]);
+    told.expect(1, "");
+    told.says(&["-1011", "401"]);
+    let seen: Vec<_> = other.seen().iter().map(|request| request.field("Authorization").map(str::to_owned)).collect();
+    assert_eq!(seen, [None]);
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let server = Server::many(2, |_, mut peer| {
+        peer.open();
+        peer.echo();
+    });
+    let url = server.url();
+    let with_user = format!("ws://me:s3cret@{}/", url.authority());
+    for arguments in [
+        vec!["-v", "-x", "hi", &with_user],
+        vec![
+            "-v",
+            "-H",
+            "Authorization: Bearer s3cret",
+            "-H",
+            "cookie: id=s3cret",
+            "-H",
+            "Proxy-Authorization: s3cret",
+            "-x",
+            "hi",
+            url.as_str(),
+        ],
+    ] {
+        let told = wscat(&arguments);
+        told.expect(0, "hi\n");
+        assert!(!told.errors.contains("s3cret"), "{}", told.errors);
+    }
+    server.join();
+    for arguments in [
+        ["-u", "s3cret"],
+        ["-H", "s3cret"],
+        ["--proxy", "http://me:s3cret@host:port"],
+        ["--proxy", "ftp://me:s3cret@host"],
+        ["-x", "hi"],
+    ] {
+        let told = wscat(&[arguments[0], arguments[1], "wss://me:s3cret@host:port/"]);
+        told.expect(2, "");
+        assert!(!told.errors.contains("s3cret"), "{arguments:?}: {}", told.errors);
+    }
+}
+
+#[test]
 fn the_way_leads_through_the_proxy_that_was_named() {
     let server = EchoServer::start();
     let proxy = HttpProxy::new(|request| match request.field("Proxy-Authorization") {

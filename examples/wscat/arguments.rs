@@ -1,6 +1,6 @@
 //! What the command line says.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ The way to the server:
   -s, --subprotocol NAME         a subprotocol to offer; may come several times
       --proxy URL                http://, https:// or socks5://[USER:PASSWORD@]HOST[:PORT]
       --no-proxy                 no proxy, whatever the environment says
-  -u, --user NAME:PASSWORD       where the server asks for it (Basic, Digest)
+  -u, --user NAME:PASSWORD       where the server of the address asks for it (Basic, Digest)
       --connect-timeout SECONDS  how long the way may be without a byte of an answer (60)
 
 TLS:
@@ -35,7 +35,8 @@ The socket:
 What is said:
   -x, --execute MESSAGE          send this, print the first answer, close
   -w, --wait SECONDS             print answers for so long behind -x, or behind the end of input (1)
-  -v, --verbose                  heads, redirects, challenges and times, on standard error
+  -v, --verbose                  heads, redirects, challenges and times, on standard error;
+                                 passwords and the like are left out of what is sent
   -h, --help                     this text
   -V, --version                  the version
 
@@ -100,11 +101,11 @@ impl Command {
             match argument {
                 Short('h') | Long("help") => return Ok(Self::Help),
                 Short('V') | Long("version") => return Ok(Self::Version),
-                Short('H') | Long("header") => arguments.headers.push(parser.value()?.parse_with(header)?),
+                Short('H') | Long("header") => arguments.headers.push(secret(&parser.value()?, header)?),
                 Short('s') | Long("subprotocol") => arguments.subprotocols.push(parser.value()?.string()?),
-                Long("proxy") => arguments.proxy = Proxy::This(parser.value()?.parse_with(proxy)?),
+                Long("proxy") => arguments.proxy = Proxy::This(secret(&parser.value()?, proxy)?),
                 Long("no-proxy") => arguments.proxy = Proxy::None,
-                Short('u') | Long("user") => arguments.user = Some(parser.value()?.parse_with(user)?),
+                Short('u') | Long("user") => arguments.user = Some(secret(&parser.value()?, user)?),
                 Long("connect-timeout") => arguments.connect_timeout = Some(parser.value()?.parse_with(some_time)?),
                 Short('k') | Long("insecure") => arguments.insecure = true,
                 Long("ca") => arguments.ca = Some(parser.value()?.into()),
@@ -117,7 +118,8 @@ impl Command {
                 Short('x') | Long("execute") => arguments.execute = Some(parser.value()?.string()?),
                 Short('w') | Long("wait") => arguments.wait = Some(parser.value()?.parse_with(seconds)?),
                 Short('v') | Long("verbose") => arguments.verbose = true,
-                Value(value) if url.is_none() => url = Some(value.parse_with(address)?),
+                Value(value) if url.is_none() => url = Some(secret(&value, address)?),
+                Value(_) => return Err("unexpected argument: there is one address".into()),
                 _ => return Err(argument.unexpected()),
             }
         }
@@ -153,6 +155,12 @@ impl Arguments {
             verbose: false,
         })
     }
+}
+
+/// Reads what may hold a password: where it cannot be understood, it is not repeated.
+fn secret<T, E: ToString>(value: &OsStr, read: impl FnOnce(&str) -> Result<T, E>) -> Result<T, lexopt::Error> {
+    let text = value.to_str().ok_or("an argument is not in UTF-8")?;
+    read(text).map_err(|error| error.to_string().into())
 }
 
 fn address(text: &str) -> Result<Url, String> {

@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use urlsession::{
     AuthChallengeDisposition, AuthenticationChallenge, AuthenticationMethod, ChallengeHandler, ClientIdentity,
     CloseCode, CredentialPersistence, HttpUrlResponse, RedirectionHandler, RootCertificates, SessionConfiguration,
-    SessionDelegate, SessionTask, TaskDelegate, TaskMetrics, UrlCredential, UrlError, UrlRequest, UrlSession,
-    WebSocketDelegate, WebSocketTask,
+    SessionDelegate, SessionTask, TaskDelegate, TaskMetrics, Url, UrlCredential, UrlError, UrlProtectionSpace,
+    UrlRequest, UrlSession, WebSocketDelegate, WebSocketTask,
 };
 
 use super::Event;
@@ -24,6 +24,7 @@ pub fn task(arguments: &Arguments, terminal: Terminal, events: mpsc::Sender<Even
         insecure: arguments.insecure,
         identity: identity(arguments)?,
         user: arguments.user.clone(),
+        server: arguments.url.clone(),
         verbose: arguments.verbose,
     };
     let session = UrlSession::with_delegate(configuration(arguments)?, Some(Arc::new(client)), None);
@@ -74,6 +75,8 @@ struct Client {
     insecure: bool,
     identity: Option<ClientIdentity>,
     user: Option<(String, String)>,
+    /// Whom the user named.
+    server: Url,
     verbose: bool,
 }
 
@@ -81,6 +84,15 @@ impl Client {
     fn tell(&self, event: Event) {
         // Where main has given up, nobody listens.
         let _ = self.events.send(event);
+    }
+
+    /// Whether it asks that was named on the command line.
+    fn is_server(&self, space: &UrlProtectionSpace) -> bool {
+        let host = self.server.host_str().unwrap_or_default().trim_matches(['[', ']']);
+        let is_host = space.host().trim_matches(['[', ']']).eq_ignore_ascii_case(host);
+        let is_secure = space.protocol() == Some("https");
+        let is_same = is_secure == matches!(self.server.scheme(), "wss" | "https");
+        !space.is_proxy() && is_host && is_same && Some(space.port()) == self.server.port_or_known_default()
     }
 
     fn note(&self, text: impl FnOnce() -> String) {
@@ -98,13 +110,21 @@ impl Client {
     }
 
     fn note_request(&self, request: &UrlRequest) {
-        self.note(|| format!("> {} {}", request.http_method, request.url));
+        self.note(|| format!("> {} {}", request.http_method, without_user(&request.url)));
         let mut fields: Vec<_> = request.all_http_header_fields().into_iter().collect();
         fields.sort();
         for (name, value) in fields {
-            self.note(|| format!("> {name}: {value}"));
+            let hidden = ["authorization", "proxy-authorization", "cookie"].contains(&&*name.to_ascii_lowercase());
+            self.note(|| format!("> {name}: {}", if hidden { "..." } else { &value }));
         }
     }
+}
+
+fn without_user(url: &Url) -> Url {
+    let mut url = url.clone();
+    // An address without a host has no user.
+    let _ = url.set_username("").and_then(|()| url.set_password(None));
+    url
 }
 
 /// Shows messages until the end, of which the delegate is told. The next is asked for when one is shown: a server that sends
@@ -133,7 +153,7 @@ impl SessionDelegate for Client {
             (AuthenticationMethod::ServerTrust, Some(trust), _) if self.insecure => {
                 Some(UrlCredential::for_trust(trust))
             }
-            (AuthenticationMethod::ClientCertificate, _, Some(identity)) if !space.is_proxy() => {
+            (AuthenticationMethod::ClientCertificate, _, Some(identity)) if self.is_server(space) => {
                 Some(UrlCredential::with_identity(identity.clone()))
             }
             _ => None,
@@ -161,9 +181,10 @@ impl TaskDelegate for Client {
         if let Some(response) = challenge.failure_response() {
             self.note_response(response);
         }
-        // The password is for the server; the proxy's is in its address. One that was wrong is wrong again.
+        // The password is for the server that was named, and not for one that a redirect leads to; the proxy's is in its
+        // address. One that was wrong is wrong again.
         match &self.user {
-            Some((user, password)) if !space.is_proxy() && challenge.previous_failure_count() == 0 => {
+            Some((user, password)) if self.is_server(space) && challenge.previous_failure_count() == 0 => {
                 let credential = UrlCredential::new(user, password, CredentialPersistence::ForSession);
                 completion_handler(AuthChallengeDisposition::UseCredential, Some(credential));
             }
@@ -180,7 +201,7 @@ impl TaskDelegate for Client {
         completion_handler: RedirectionHandler,
     ) {
         self.note_response(response);
-        self.note(|| format!("* led on to {}", new_request.url));
+        self.note(|| format!("* led on to {}", without_user(&new_request.url)));
         completion_handler(Some(new_request));
     }
 
@@ -201,7 +222,10 @@ impl TaskDelegate for Client {
                 let connection = part("connection", transaction.connect_start_date, transaction.connect_end_date);
                 let tls = part("TLS", transaction.secure_connection_start_date, transaction.secure_connection_end_date);
                 let answer = part("answer", transaction.request_start_date, transaction.response_end_date);
-                format!("* {}{address}{proxy}{look_up}{connection}{tls}{answer}", transaction.request.url)
+                format!(
+                    "* {}{address}{proxy}{look_up}{connection}{tls}{answer}",
+                    without_user(&transaction.request.url)
+                )
             });
         }
     }
