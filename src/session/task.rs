@@ -698,6 +698,9 @@ impl Drop for TaskShared {
             let handlers: Vec<Callback> = std::iter::from_fn(|| mailbox.next()).collect();
             self.session.abandoned(handlers);
         }
+        // Before the session, which may wait for nothing else, tells its end: that is the last that anybody is kept for.
+        let delegate = self.desk.get_mut().extras.as_mut().and_then(|extras| extras.delegate.take());
+        guarded(|| drop(delegate));
         self.session.ended(self);
     }
 }
