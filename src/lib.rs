@@ -223,9 +223,9 @@
 //!   `urlsession::task`, the steps of each task (resolving, connecting, response, open, ended, …); at TRACE, target
 //!   `urlsession::frame`, the header of each frame that was written or read, of sockets that open while somebody listens at
 //!   that level. Nothing secret is among them: of an address the scheme, the host and the port, of an error its number, of a
-//!   frame neither payload nor reason. They are told on the thread where they happen, which may be the reactor's, and without
-//!   any lock: a subscriber may use tasks itself. One that blocks there blocks the session; of a task 16,384 events wait for
-//!   it, more are lost and counted.
+//!   frame neither payload nor reason. They are told on the thread where they happen, or on one that tells of the same task
+//!   already, which may be the reactor's, and without any lock: a subscriber may use tasks itself. One that blocks there
+//!   blocks the session; of a task 16,384 events wait for it, more are lost and counted. What it panics with ends there.
 #![deny(unsafe_op_in_unsafe_fn)]
 
 mod foundation;

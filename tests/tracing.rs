@@ -7,8 +7,9 @@ mod support;
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once, RwLock};
-use std::time::Instant;
+use std::sync::{Arc, Condvar, Mutex, Once, RwLock, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use support::deflate::{Codec, accepts};
 use support::origin::{self, Answer, Origin};
@@ -459,6 +460,43 @@ fn a_subscriber_may_send_what_is_to_be_compressed_while_something_is() {
     });
     task.resume();
     events.wait_for("complete None");
+    server.join();
+}
+
+#[test]
+fn whoever_sends_does_not_tell_all_that_others_note() {
+    const MANY: usize = 200;
+    let _level = LEVEL.read().unwrap();
+    listen();
+    let (ask, asked) = mpsc::channel();
+    let server = Server::one(move |mut peer| {
+        peer.open();
+        assert_eq!(peer.read_frame().payload, b"x");
+        asked.iter().for_each(|()| peer.write(&frame(0x8a, b"")));
+        peer.close(1000, "");
+        peer.read_close();
+    });
+    let (session, _recorder, events) = recorded_session();
+    let task = session.web_socket_task(server.url());
+    // Whenever the sender is told of a frame, the next one comes before it is done.
+    let (sender, ask) = (thread::current().id(), Arc::new(Mutex::new(Some(ask))));
+    let (asking, count) = (Arc::clone(&ask), Arc::new(AtomicUsize::new(0)));
+    let told_sender = Arc::clone(&count);
+    on_event(&server, move |line| {
+        let is_frame = line.target == "urlsession::frame" && thread::current().id() == sender;
+        if is_frame && told_sender.fetch_add(1, Ordering::Relaxed) < MANY {
+            asking.lock().unwrap().as_ref().map(|ask| ask.send(()));
+            thread::park_timeout(Duration::from_millis(20));
+        }
+    });
+    task.resume();
+    events.wait_for("open");
+    task.send("x", |_| {});
+    ask.lock().unwrap().take();
+    events.wait_for("complete None");
+    assert!(count.load(Ordering::Relaxed) < MANY / 10, "{count:?}");
+    let lines = told(&server.url(), |lines| has(lines, "ended") && has(lines, "received close 2"));
+    assert!(has(&lines, "received pong 0"));
     server.join();
 }
 

@@ -319,6 +319,21 @@ impl Connection {
         }
     }
 
+    /// The reactor has another turn for the task, if it knows it.
+    #[cfg(feature = "tracing")]
+    pub(super) fn look_again(&self, client: &dyn Client) -> bool {
+        let is_known = self.is_known();
+        if is_known {
+            self.notify(client);
+        }
+        is_known
+    }
+
+    /// What was left to a turn that the reactor will not have any more is told.
+    pub(super) fn tell_the_rest(&self, client: &dyn Client) {
+        self.untold.tell(client);
+    }
+
     /// The reactor looks at the task.
     fn notify(&self, client: &dyn Client) {
         if let Some(client) = client.to_arc() {

@@ -617,6 +617,7 @@ impl EventLoop {
                 self.timers.remove(deadline, token);
             }
             let entry = self.entries.remove(token);
+            entry.client.connection().tell_the_rest(&*entry.client);
             drop(entry);
             return;
         }

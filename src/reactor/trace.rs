@@ -26,11 +26,14 @@ impl Untold {
     }
 
     /// Tells it, unless somebody is about to. Called without any lock.
+    ///
+    /// Others may note more than one thread can tell, and it has other things to do: when it has told what waits now, the rest is
+    /// left to a later turn of the reactor.
     #[inline(always)]
     pub fn tell(&self, client: &dyn Client) {
         #[cfg(feature = "tracing")]
-        if self.inner.is_due() {
-            self.inner.tell(client);
+        if self.inner.is_due() && self.inner.tell(client, 1) && !client.connection().look_again(client) {
+            self.inner.tell(client, usize::MAX);
         }
         #[cfg(not(feature = "tracing"))]
         let _ = client;

@@ -48,14 +48,16 @@ impl Untold {
         self.is_due.store(true, Ordering::Relaxed);
     }
 
+    /// `most`: how many batches. Whether something is left, which nobody tells.
     #[cold]
-    pub fn tell(&self, client: &dyn Client) {
+    pub fn tell(&self, client: &dyn Client, most: usize) -> bool {
         let (session, task) = client.numbers();
         match &mut *self.waiting.lock() {
             Some(waiting) if !waiting.telling => waiting.telling = true,
-            _ => return,
+            _ => return false,
         }
-        while let Some((records, lost)) = self.take() {
+        for _ in 0..most {
+            let Some((records, lost)) = self.take() else { return false };
             for record in records {
                 guarded(|| emit(session, task, record));
             }
@@ -63,6 +65,20 @@ impl Untold {
                 guarded(|| event!(target: TASK, Level::DEBUG, session, task, lost, "the subscriber was too slow"));
             }
         }
+        self.leave()
+    }
+
+    /// Whoever tells does not go on. Whether something is left.
+    fn leave(&self) -> bool {
+        let mut place = self.waiting.lock();
+        let Some(waiting) = &mut *place else { return false };
+        waiting.telling = false;
+        if !waiting.records.is_empty() || waiting.lost > 0 {
+            return true;
+        }
+        *place = None;
+        self.is_due.store(false, Ordering::Relaxed);
+        false
     }
 
     /// What waits; where that is nothing, whoever tells is done.
