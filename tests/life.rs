@@ -136,7 +136,10 @@ fn serve(way: Way, mut peer: Peer, stops: &Stops) {
     let request = peer.read_request();
     let answer = Peer::switching_protocols(&request, "");
     let half = if way == Way::HalfOfTheHead { answer.len() / 2 } else { 0 };
-    peer.write(&answer[..half]);
+    if half > 0 {
+        // The client tells when it has read this, and the half with it.
+        peer.write(&[b"HTTP/1.1 103 Early Hints\r\n\r\n", &answer[..half]].concat());
+    }
     if stops.stop() {
         peer.write(&answer[half..]);
         stops.expect_stillness(&peer.stream);
@@ -184,7 +187,13 @@ impl Stage {
                     wait(&is_seen);
                     drop(server);
                 };
-                (url, Box::new(move |_| wait(&is_reached)), Box::new(go_on))
+                let reach = move |events: &Events| {
+                    wait(&is_reached);
+                    if way == Way::HalfOfTheHead {
+                        events.wait_for("informational");
+                    }
+                };
+                (url, Box::new(reach), Box::new(go_on))
             }
             Way::Tunnelling => {
                 let origin = Origin::new(opens);
@@ -253,11 +262,11 @@ impl Stage {
         Self { session, task, recorder, events, go_on }
     }
 
-    /// What was told, but for the questions.
+    /// What was told, but for what is told on the way.
     fn told(&self) -> Vec<String> {
-        let questions = ["redirect", "challenge", "session challenge"];
-        let is_question = |event: &String| questions.iter().any(|question| event.starts_with(question));
-        self.events.log().into_iter().filter(|event| !is_question(event)).collect()
+        let beginnings = ["redirect", "challenge", "session challenge", "informational"];
+        let is_of_the_way = |event: &String| beginnings.iter().any(|beginning| event.starts_with(beginning));
+        self.events.log().into_iter().filter(|event| !is_of_the_way(event)).collect()
     }
 }
 

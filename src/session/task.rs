@@ -56,7 +56,8 @@ impl SessionTask {
     }
 
     /// `suspend()`: the open task reads and writes nothing and its clocks stand still, but for that of
-    /// `timeout_interval_for_resource`; nothing is lost. Calls count: as many `resume()` take them back.
+    /// `timeout_interval_for_resource`; nothing is lost. A read or a write that another thread is in the middle of is finished,
+    /// and told. Calls count: as many `resume()` take them back.
     pub fn suspend(&self) {
         self.shared.suspend();
     }
