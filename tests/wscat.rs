@@ -340,6 +340,20 @@ fn what_the_server_says_to_a_close_is_shown() {
 }
 
 #[test]
+fn input_that_is_no_text_is_a_failure() {
+    let server = Server::one(|mut peer| {
+        peer.open();
+        peer.echo();
+    });
+    let mut wscat = Running::new(&[server.url().as_str()]);
+    wscat.child.stdin.as_mut().unwrap().write_all(b"one\n\xff two\nthree\n").unwrap();
+    let told = wscat.end();
+    assert_eq!(told.code, 1, "{told:?}");
+    told.says(&["standard input: ", "UTF-8"]);
+    server.join();
+}
+
+#[test]
 fn nothing_is_closed_before_it_is_open() {
     let server = Server::one(|mut peer| {
         let request = peer.read_request();

@@ -42,6 +42,8 @@ enum Event {
     Over(Option<UrlError>),
     Line(String),
     EndOfInput,
+    /// Input goes on, but cannot be read.
+    Unreadable(io::Error),
 }
 
 fn main() -> ExitCode {
@@ -78,7 +80,13 @@ fn main() -> ExitCode {
         }
         None => {
             let events = talk.events.clone();
-            let tell = move |line: Option<String>| drop(events.send(line.map_or(Event::EndOfInput, Event::Line)));
+            let tell = move |line: io::Result<Option<String>>| {
+                let event = match line {
+                    Ok(line) => line.map_or(Event::EndOfInput, Event::Line),
+                    Err(error) => Event::Unreadable(error),
+                };
+                drop(events.send(event));
+            };
             Some(input.read(tell, read_on))
         }
     };
@@ -154,6 +162,7 @@ impl Talk<'_> {
                 // Whoever typed it has seen the answers.
                 Event::EndOfInput if self.edited => self.close(None),
                 Event::EndOfInput => self.deadline = Some(self.afterwards()),
+                Event::Unreadable(error) => return Err(format!("standard input: {error}")),
                 Event::Closed(code, reason) => closed = Some((code, reason)),
                 Event::Over(None) => return self.ended(closed),
                 Event::Over(Some(error)) => return Err(error.to_string()),

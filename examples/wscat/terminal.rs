@@ -148,16 +148,16 @@ impl Input {
         matches!(self, Self::Editor(_))
     }
 
-    /// Reads lines on a thread of its own, `None` is the end of input. Lines that nobody types are read no faster than they
+    /// Reads lines on a thread of its own, `None` is the end of input, and an error, too. Lines that nobody types are read no faster than they
     /// are sent: behind each the thread waits for a word from `go`.
-    pub fn read(self, line: impl Fn(Option<String>) + Send + 'static, go: mpsc::Receiver<()>) -> Settings {
+    pub fn read(self, line: impl Fn(io::Result<Option<String>>) + Send + 'static, go: mpsc::Receiver<()>) -> Settings {
         let settings = if self.is_edited() { Settings::of_terminal() } else { Settings(None) };
         thread::spawn(move || {
             match self {
                 Self::Editor(mut editor) => loop {
                     match editor.readline("> ") {
                         Ok(typed) if typed.is_empty() => {}
-                        Ok(typed) => line(Some(typed)),
+                        Ok(typed) => line(Ok(Some(typed))),
                         // The window has another size.
                         Err(ReadlineError::Signal(_)) => {}
                         Err(_) => break,
@@ -165,15 +165,15 @@ impl Input {
                 },
                 Self::Lines => {
                     for read in io::stdin().lock().lines() {
-                        let Ok(read) = read else { break };
-                        line(Some(read));
-                        if go.recv().is_err() {
+                        let is_read = read.is_ok();
+                        line(read.map(Some));
+                        if !is_read || go.recv().is_err() {
                             break;
                         }
                     }
                 }
             }
-            line(None);
+            line(Ok(None));
         });
         settings
     }

@@ -97,6 +97,9 @@ impl Output {
             let count = rest.min(slice.len());
             follower.follow(slice.get(..count).unwrap_or_default());
             rest -= count;
+            if rest == 0 {
+                break;
+            }
         }
         self.follower = Some(follower);
     }
