@@ -119,9 +119,14 @@
 //! # Keeping a connection
 //!
 //! By default nobody asks whether an open socket is still alive. [`ping_interval`](WebSocketOptions::ping_interval) sends pings,
-//! and without a pong within [`pong_timeout`](WebSocketOptions::pong_timeout) the task ends. A [`Reconnector`] makes the next task
-//! when one has ended, after a while that its [policy](ReconnectionPolicy) chooses, and tells the program, which subscribes
-//! anew; nothing is sent twice.
+//! and without a pong within [`pong_timeout`](WebSocketOptions::pong_timeout) the task ends.
+//!
+//! # Reconnecting
+//!
+//! As on Apple's, a task that has ended stays so. Beyond Apple, a [`Reconnector`] makes the next one, after a wait that grows
+//! with each failure ([`ExponentialBackoff`], or another [policy](ReconnectionPolicy)), as long as
+//! [another try makes sense](ConnectionEnd::is_transient). Its [delegate](ReconnectorDelegate) prepares each request and each task. Nothing
+//! is ever sent twice by itself.
 //!
 //! # Errors
 //!
@@ -153,13 +158,6 @@
 //! [`did_receive_challenge`](SessionDelegate::did_receive_challenge) is asked with the server's certificates
 //! ([`ServerTrust`]) before a byte of HTTP leaves, and may pin a key or trust another root. A server that then wants a certificate
 //! of the client is given a [`ClientIdentity`], if the delegate has one.
-//!
-//! # Reconnecting
-//!
-//! As on Apple's, a task that has ended stays so. Beyond Apple, a [`Reconnector`] makes the next one, after a wait that grows
-//! with each failure ([`ExponentialBackoff`], or another [policy](ReconnectionPolicy)), as long as
-//! [another try makes sense](ConnectionEnd::is_transient). Its [delegate](ReconnectorDelegate) prepares each request and each task. Nothing
-//! is ever sent twice by itself.
 //!
 //! # Cookies
 //!
