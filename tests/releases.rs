@@ -400,12 +400,15 @@ fn tasks_that_are_dropped_unresumed_give_everything_back() {
         drop(tasks);
         let mut log = until(&receiver, "session dropped");
         assert_eq!(log.split_off(log.len() - 2), ["session invalid", "session dropped"], "{number}");
+        // The own delegates go on this thread, the handlers on the queue's: there is no order between them.
+        let handlers: Vec<&String> = log.iter().filter(|event| *event != "own dropped").collect();
+        assert_eq!(log.len() - handlers.len(), 3, "{number}: {log:#?}");
         for name in ["send", "receive", "ping"] {
             let pair = [format!("{name} -999"), format!("{name} dropped")];
-            assert_eq!(log.windows(2).filter(|events| *events == pair).count(), 3, "{number}: {log:#?}");
+            let pairs = handlers.chunks(2).filter(|events| *events[0] == pair[0] && *events[1] == pair[1]).count();
+            assert_eq!(pairs, 3, "{number}: {log:#?}");
         }
-        assert_eq!(log.iter().filter(|event| *event == "own dropped").count(), 3, "{number}: {log:#?}");
-        assert_eq!(log.len(), 3 * 7, "{number}: {log:#?}");
+        assert_eq!(handlers.len(), 3 * 6, "{number}: {log:#?}");
         nothing.is_reached_again("tasks that were never resumed");
     }
     assert_eq!(server.accepted(), 0);
