@@ -416,6 +416,7 @@ fn error_of(head: impl Into<Vec<u8>>, bytewise: bool) -> Option<(ErrorCode, Stri
     let opened = event == "open None";
     task.cancel();
     server.join();
+    events.wait_for("complete");
     let error = task.error().unwrap();
     (!opened).then(|| (error.code(), error.reason().to_owned()))
 }
