@@ -5,11 +5,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
+
+use super::guarded;
 
 /// What lies further away waits as long as this: ten years. A clock need not be able to name the moment.
 const FARTHEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
@@ -105,19 +106,10 @@ impl Alarms {
                 self.changed.wait_until(&mut state, moment);
             } else if let Some((_, ring)) = state.waiting.pop_first() {
                 drop(state);
-                run(ring);
+                guarded(ring);
                 state = self.state.lock();
             }
         }
-    }
-}
-
-/// A panic ends here.
-fn run(ring: Ring) {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(ring)) else { return };
-    // What was thrown may throw again when it is dropped.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
     }
 }
 

@@ -14,6 +14,7 @@ mod cookie_file;
 mod cork;
 mod deadlines;
 mod event_loop;
+mod guarded;
 mod helm;
 mod random;
 mod receive;
@@ -37,6 +38,7 @@ pub use connection::Connection;
 pub use cookie_file::Flushes;
 pub use cork::Cork;
 pub use deadlines::Deadlines;
+pub use guarded::guarded;
 pub use helm::Helm;
 pub use random::system_random;
 

@@ -21,8 +21,8 @@ use super::connection_end::ConnectionEnd;
 use super::delegate::ReconnectorDelegate;
 use super::policy::ReconnectionPolicy;
 use crate::foundation::{CloseCode, UrlRequest};
-use crate::reactor::Alarm;
-use crate::session::{Announcer, Dependent, Ended, UrlSession, WebSocketTask, guarded};
+use crate::reactor::{Alarm, guarded};
+use crate::session::{Announcer, Dependent, Ended, UrlSession, WebSocketTask};
 
 /// What the handles of a reconnector share. While it runs, it is held by the announcement, the task or the alarm that makes the
 /// next step.

@@ -6,9 +6,9 @@ use std::sync::{Arc, Weak};
 use parking_lot::Mutex;
 
 use super::operation_queue::{Lane, LaneRun};
-use super::task::guarded;
 use super::url_session::SessionShared;
 use crate::reactor::Work;
+use crate::reactor::guarded;
 
 /// Runs things on a session's delegate queue, one after the other, never inside the call that hands them over.
 #[derive(Clone)]

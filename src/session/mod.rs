@@ -21,7 +21,7 @@ pub use delegate::{ChallengeHandler, RedirectionHandler, SessionDelegate, TaskDe
 #[cfg(feature = "futures-core")]
 pub use messages::Messages;
 pub use operation_queue::OperationQueue;
-pub(crate) use task::{Ended, guarded};
+pub(crate) use task::Ended;
 pub use task::{SessionTask, TaskState};
 pub use task_future::TaskFuture;
 pub(crate) use url_session::Dependent;

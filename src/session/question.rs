@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::thread;
 
 use super::delegate::{Implemented, Method, implements};
-use super::task::{SessionTask, TaskShared, guarded};
+use super::task::{SessionTask, TaskShared};
 use crate::foundation::{AuthChallengeDisposition, AuthenticationMethod};
 use crate::loader::{Question, Reply, Subject};
+use crate::reactor::guarded;
 
 /// What a handler holds: the reply that the task waits for.
 struct Pending {

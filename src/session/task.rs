@@ -3,7 +3,6 @@
 use std::cell::OnceCell;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -16,7 +15,7 @@ use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{CloseCode, Completion, ErrorCode, HttpUrlResponse, Message, UrlError, UrlRequest};
 use crate::loader::{Callback, Event, Mailbox, Question, Spare};
-use crate::reactor::{Client, Connection, Delivered, Scheduled, Work};
+use crate::reactor::{Client, Connection, Delivered, Scheduled, Work, guarded};
 
 /// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
 ///
@@ -713,17 +712,6 @@ pub(super) fn answer(callback: Callback) {
         Callback::Received(receive, result) => guarded(|| receive.handler.call(result)),
         _ => true,
     };
-}
-
-/// Calls user code, or drops what is the user's. A panic ends there, and makes the result false; the thread's panic hook has
-/// reported it.
-pub(crate) fn guarded(call: impl FnOnce()) -> bool {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(call)) else { return true };
-    // What was thrown may throw again when it is dropped.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(second);
-    }
-    false
 }
 
 #[cfg(test)]

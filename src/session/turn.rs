@@ -15,9 +15,10 @@ use std::ptr;
 use std::sync::atomic::Ordering;
 
 use super::operation_queue::LaneRun;
-use super::task::{TaskShared, guarded};
+use super::task::TaskShared;
 use crate::foundation::{Bundle, Completion, Message};
 use crate::loader::{Callback, Event, SentBatch};
+use crate::reactor::guarded;
 
 /// How many callbacks of a task run before others of the queue have their turn.
 const BATCH: usize = 256;

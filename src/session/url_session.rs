@@ -15,12 +15,12 @@ use slab::Slab;
 use super::announcer::Announcer;
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
-use super::task::{Ended, Extras, SessionTask, TaskShared, TaskState, answer, guarded};
+use super::task::{Ended, Extras, SessionTask, TaskShared, TaskState, answer};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlRequest};
 use crate::http::{Proxies, check_protocols};
 use crate::loader::{Callback, Common, Epoch, Loader, Settings};
-use crate::reactor::{Connection, Flushes, Reactor, Scheduled, Work};
+use crate::reactor::{Connection, Flushes, Reactor, Scheduled, Work, guarded};
 
 /// `maximumMessageSize` of a new task, in bytes.
 const MAXIMUM_MESSAGE_SIZE: usize = 1024 * 1024;

@@ -1,7 +1,6 @@
 //! What waits to be told of each task, and the words for it.
 
-use std::mem::{forget, take};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::mem::take;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
@@ -10,6 +9,7 @@ use tracing::{Level, event};
 
 use super::{Client, Traces};
 use crate::loader::{Record, TraceStep, Watch};
+use crate::reactor::guarded;
 
 /// How much waits for a subscriber that takes its time. What comes beyond that is lost, and counted.
 const MOST: usize = 16 * 1024;
@@ -58,6 +58,7 @@ impl Untold {
         }
         for _ in 0..most {
             let Some((records, lost)) = self.take() else { return false };
+            // A panic of the subscriber ends here: whoever tells has more to do, for the task and for others.
             for record in records {
                 guarded(|| emit(session, task, record));
             }
@@ -91,16 +92,6 @@ impl Untold {
             self.is_due.store(false, Ordering::Relaxed);
         }
         taken
-    }
-}
-
-/// Calls the subscriber. A panic ends there: whoever tells has more to do, for the task and for others; the thread's panic hook
-/// has reported it.
-fn guarded(call: impl FnOnce()) {
-    let Err(payload) = catch_unwind(AssertUnwindSafe(call)) else { return };
-    // What was thrown may throw again when it is dropped.
-    if let Err(second) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        forget(second);
     }
 }
 
