@@ -205,6 +205,15 @@ struct Ending {
     ended: Option<UrlError>,
 }
 
+impl Ending {
+    /// Nothing leads to the end.
+    fn is_none(&self) -> bool {
+        let Self { closing, late_pings, broken, fault, pending_end, ended, rest_prolonged: _, rest_held: _ } = self;
+        let goes_on = closing.is_none() && broken.is_none() && fault.is_none();
+        goes_on && pending_end.is_none() && ended.is_none() && late_pings.is_empty()
+    }
+}
+
 /// The [`Action`] that the reactor has not taken yet. One is done before the next is asked for, but for `Disconnect`, which
 /// takes the place of any other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -639,6 +648,13 @@ impl Loader {
 
     fn broken(&self) -> Option<&UrlError> {
         self.ending.as_ref()?.broken.as_ref()
+    }
+
+    /// It does not matter any more that a connection could not be written, if it was so.
+    fn forget_broken(&mut self) -> bool {
+        let was_broken = self.ending.as_mut().and_then(|ending| ending.broken.take()).is_some();
+        self.ending.take_if(|ending| ending.is_none());
+        was_broken
     }
 
     /// Nothing more can be sent. A request that could not be written whole may have been answered all the same.

@@ -207,9 +207,7 @@ impl Loader {
     pub(super) fn reconnect(&mut self, env: &mut Env<'_>) {
         self.timers.cancel(Timer::Rest);
         self.timers.cancel(Timer::Attempt);
-        if let Some(ending) = &mut self.ending {
-            ending.broken = None;
-        }
+        self.forget_broken();
         self.tls = None;
         self.raw = None;
         self.output_is_stale |= self.output_is_out;

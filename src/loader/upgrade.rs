@@ -161,7 +161,7 @@ impl Loader {
             underway.refusal = Some(response);
         }
         // Not all of the request need have been read: once there is an answer, it does not matter what could not be written.
-        let may_stay = self.ending.as_mut().and_then(|ending| ending.broken.take()).is_none();
+        let may_stay = !self.forget_broken();
         self.timers.cancel(Timer::Rest);
         let step = Step::End(reason);
         self.stage = Stage::Answered(Box::new(Answered { head, body, step, may_stay, is_over: false, asker }));

@@ -574,11 +574,11 @@ impl Peer {
     }
 }
 
-fn accepted(accept: &str, upgrade: &str, more: &str) -> String {
+pub fn accepted(accept: &str, upgrade: &str, more: &str) -> String {
     format!("HTTP/1.1 101 Switching Protocols\r\n{upgrade}Sec-WebSocket-Accept: {accept}\r\n{more}\r\n")
 }
 
-fn accept(key: &str) -> String {
+pub fn accept(key: &str) -> String {
     STANDARD.encode(Sha1::digest(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11")))
 }
 
