@@ -218,6 +218,38 @@ fn each_thing_is_let_go_at_its_moment() {
     }
 }
 
+/// Messages that come together are told together: each receive finds the one before it gone all the same.
+#[test]
+fn a_row_of_receives_is_let_go_one_by_one() {
+    let _alone = alone();
+    for (number, queue) in QUEUES.into_iter().enumerate() {
+        let (go, ready) = mpsc::channel::<()>();
+        let server = Server::one(move |mut peer| {
+            peer.open();
+            ready.recv_timeout(PATIENCE).unwrap();
+            peer.write(&support::frame(0x82, b"x").repeat(20));
+            peer.read_close();
+        });
+        let (guard, receiver) = guards();
+        let session =
+            UrlSession::with_delegate(SessionConfiguration::default(), Some(Delegate::new(guard("session"))), queue());
+        let task = session.web_socket_task(server.url());
+        task.resume();
+        until(&receiver, "session open");
+        let mut expected = Vec::new();
+        for name in (0..20).map(|number| number.to_string()) {
+            expected.extend([format!("{name} ok"), format!("{name} dropped")]);
+            let received = guard(&name);
+            task.receive(move |result| received.note(if result.is_ok() { "ok" } else { "failed" }));
+        }
+        go.send(()).unwrap();
+        assert_eq!(until(&receiver, "19 dropped"), expected, "{number}");
+        session.invalidate_and_cancel();
+        until(&receiver, "session dropped");
+        server.join();
+    }
+}
+
 /// An answer that never comes: the task is cancelled while its delegate, or somebody else, keeps the box. Nothing waits for
 /// it: session and delegates go, and the box does nothing any more.
 #[test]
