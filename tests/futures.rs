@@ -3,9 +3,10 @@
 mod support;
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, mpsc};
-use std::task::Poll;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
@@ -207,6 +208,51 @@ fn messages_that_nobody_took_are_there_before_the_end() {
     server.join();
 }
 
+/// A future that has its message, the last before the server's Close, and the end is known.
+fn last_message(
+    close_timeout: Duration,
+) -> (UrlSession, Arc<support::Recorder>, support::Events, WebSocketTask, TaskFuture<Message>) {
+    let (server, orders) = counting_server();
+    let mut configuration = SessionConfiguration::default();
+    configuration.web_socket.close_timeout = close_timeout;
+    let (session, recorder, events) = recorded_session_with(configuration, None);
+    let task = session.web_socket_task(server.url());
+    let future = task.receive_async();
+    task.resume();
+    orders.send(1).unwrap();
+    eventually("the message is in its future", || format!("{future:?}").contains("done"));
+    drop(orders);
+    server.join();
+    // A send fails as soon as the end is known.
+    eventually("the end is known", || block_on(task.send_async("x")).is_err());
+    (session, recorder, events, task, future)
+}
+
+#[test]
+fn the_last_message_before_the_end_is_not_lost_with_its_future() {
+    let (_session, recorder, events, task, future) = last_message(PATIENCE);
+    task.receive(recorder.receiver("receive"));
+    drop(future);
+    let next = task.receive_async();
+    events.expect(&["open None", "receive string 0", "close 1000 Some(\"\")", "complete None"]);
+    assert_eq!(block_on(next).unwrap_err().code(), ErrorCode::NotConnected);
+}
+
+#[test]
+fn the_end_comes_behind_a_message_that_a_future_holds() {
+    let (_session, recorder, events, task, future) = last_message(PATIENCE);
+    task.receive(recorder.receiver("receive"));
+    assert_eq!(events.next(), "open None");
+    events.expect_silence(Duration::from_millis(50));
+    assert_eq!(text(block_on(future)), "0");
+    events.expect(&["open None", "receive 57", "close 1000 Some(\"\")", "complete None"]);
+
+    // One that is not polled holds it up for `close_timeout`, and has its message all the same.
+    let (_session, _, events, _task, future) = last_message(Duration::from_millis(50));
+    events.expect(&["open None", "close 1000 Some(\"\")", "complete None"]);
+    assert_eq!(text(block_on(future)), "0");
+}
+
 #[test]
 fn futures_and_closures_stand_in_one_line() {
     let (server, orders) = counting_server();
@@ -404,5 +450,45 @@ fn a_future_completes_on_the_delegate_queue() {
     assert_eq!(count.0.load(Ordering::SeqCst), 0);
     queue.set_suspended(false);
     assert_eq!(text(block_on(future)), "x");
+    session.invalidate_and_cancel();
+}
+
+/// A waker that, when it is let go, sets a queue going again and waits until it has run.
+struct Waits(OperationQueue);
+
+impl Wake for Waits {
+    fn wake(self: Arc<Self>) {}
+}
+
+impl Drop for Waits {
+    fn drop(&mut self) {
+        self.0.set_suspended(false);
+        self.0.wait_until_all_operations_are_finished();
+    }
+}
+
+#[test]
+fn a_waker_that_is_replaced_may_wait_for_the_very_result() {
+    let server = EchoServer::start();
+    let queue = OperationQueue::serial();
+    let (session, _, events) = recorded_session_with(SessionConfiguration::default(), Some(queue.clone()));
+    let task = session.web_socket_task(server.url());
+    task.resume();
+    events.wait_for("open");
+    queue.set_suspended(true);
+    let mut future = task.receive_async();
+    task.send("x", |_| ());
+    eventually("the message is back", || task.count_of_bytes_received() == 1);
+    let (sender, polled) = mpsc::channel();
+    thread::spawn(move || {
+        let waker = Waker::from(Arc::new(Waits(queue)));
+        assert!(Pin::new(&mut future).poll(&mut Context::from_waker(&waker)).is_pending());
+        drop(waker);
+        let count = Arc::new(Count::default());
+        assert!(poll(&mut future, &count).is_pending());
+        sender.send((count.get(), poll(&mut future, &count).is_ready())).unwrap();
+    });
+    // The new one was in its place when the old one went.
+    assert_eq!(polled.recv_timeout(PATIENCE).expect("the poll does not return"), (1, true));
     session.invalidate_and_cancel();
 }

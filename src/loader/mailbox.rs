@@ -93,6 +93,8 @@ pub struct Mailbox {
     taken: bool,
     /// Messages that nobody took are not wanted any more.
     discarding: bool,
+    /// How many messages went to receives that may be withdrawn, and are neither [taken](Self::taken) nor given back.
+    held: u32,
     stream: VecDeque<Item>,
     /// How many messages came, and how many of them left `stream`.
     arrived: u64,
@@ -142,6 +144,7 @@ impl Default for Mailbox {
             showed_end: false,
             taken: false,
             discarding: false,
+            held: 0,
             stream: VecDeque::new(),
             arrived: 0,
             departed: 0,
@@ -209,7 +212,8 @@ impl Mailbox {
             Event::Fault => self.fault = true,
             Event::DiscardUnread => self.discard_unread(),
             // Whoever takes messages, or waits for one, gets those that came.
-            Event::UnreadDue if std::mem::take(&mut self.taken) || !self.receives.is_empty() => {}
+            Event::UnreadDue if std::mem::take(&mut self.taken) => {}
+            Event::UnreadDue if !self.receives.is_empty() && !self.is_held_back() => {}
             Event::UnreadDue => self.discard_unread(),
         }
     }
@@ -268,8 +272,15 @@ impl Mailbox {
         self.receives.remove(number)
     }
 
+    /// The program has a message that went to a receive that may be withdrawn: it does not come back.
+    pub fn taken(&mut self) {
+        self.held = self.held.saturating_sub(1);
+        self.taken = true;
+    }
+
     /// Puts a message back in front of those that wait: whoever took it is gone. Once the end is told, nobody can take it.
     pub fn give_back(&mut self, receive: u64, message: Message) {
+        self.held = self.held.saturating_sub(1);
         if matches!(self.telling(), Telling::NotYet) && !self.discarding {
             self.unread += message.len() + MESSAGE_OVERHEAD;
             let seldom = self.seldom();
@@ -300,6 +311,9 @@ impl Mailbox {
                     self.retake(place);
                     return self.received(message);
                 }
+            }
+            if self.is_held_back() {
+                return self.failure();
             }
             let item = self.stream.pop_front();
             give_memory_back(&mut self.stream);
@@ -426,7 +440,7 @@ impl Mailbox {
         }
         match self.telling() {
             Telling::NotYet if self.has_message() => self.fault || !self.receives.is_empty(),
-            Telling::NotYet => self.fault || !self.stream.is_empty(),
+            Telling::NotYet => self.fault || !(self.stream.is_empty() || self.is_held_back()),
             Telling::Step { .. } => true,
             Telling::Told(_) => false,
         }
@@ -436,9 +450,10 @@ impl Mailbox {
     pub fn waiting(&self) -> usize {
         let prompt = self.prompt.iter().map(Prompt::len).sum::<usize>();
         let in_stream = usize::try_from(self.arrived - self.departed).unwrap_or(usize::MAX);
-        let messages = self.returned() + in_stream + usize::from(self.ended);
+        let end = usize::from(self.ended && !self.holds_end());
+        let messages = self.returned() + in_stream + end;
         let told = match self.telling() {
-            Telling::NotYet => messages.min(self.receives.len() + usize::from(self.ended)),
+            Telling::NotYet => messages.min(self.receives.len() + end),
             Telling::Step { .. } => 1,
             Telling::Told(_) => 0,
         };
@@ -473,6 +488,16 @@ impl Mailbox {
         }
         self.stopped = false;
         true
+    }
+
+    /// Whether a message may still come back. The end keeps its place behind it.
+    fn holds_end(&self) -> bool {
+        self.held > 0 && !self.discarding
+    }
+
+    /// Whether the end would be next, but for a message that may still come back.
+    fn is_held_back(&self) -> bool {
+        self.holds_end() && self.returned() == 0 && matches!(self.stream.front(), Some(Item::End(_)))
     }
 
     /// Whether a message is next.
@@ -535,7 +560,11 @@ impl Mailbox {
     fn received(&mut self, message: Message) -> Option<Callback> {
         self.unread = self.unread.saturating_sub(message.len() + MESSAGE_OVERHEAD);
         self.taken = true;
-        self.receives.pop_front().map(|receive| Callback::Received(receive, Ok(message)))
+        let receive = self.receives.pop_front()?;
+        if receive.number != FOR_GOOD {
+            self.held = self.held.saturating_add(1);
+        }
+        Some(Callback::Received(receive, Ok(message)))
     }
 
     /// The next receive takes a message that came back. Which of them are never given back is not known: the oldest are

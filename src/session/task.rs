@@ -474,6 +474,17 @@ impl TaskShared {
         drop(withdrawn);
     }
 
+    /// The program has the message of a receive that might have been withdrawn. The end may have waited for that.
+    pub(super) fn taken(&self) {
+        let schedule = {
+            let mut desk = self.desk.lock();
+            desk.mailbox.taken();
+            self.disturbed.store(true, Ordering::Release);
+            desk.must_schedule()
+        };
+        self.schedule_if(schedule);
+    }
+
     /// A message whose receiver is gone goes to the next receive.
     pub(super) fn give_back(&self, receive: u64, message: Message) {
         let schedule = {

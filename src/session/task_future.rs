@@ -95,13 +95,24 @@ impl<T> Future for TaskFuture<T> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let mut slot = self.slot.lock();
         match std::mem::replace(&mut *slot, Slot::Gone) {
-            Slot::Done(result) => Poll::Ready(result),
-            Slot::Waiting(waker) => {
-                let waker = match waker {
-                    Some(waker) if waker.will_wake(context.waker()) => waker,
-                    _ => context.waker().clone(),
-                };
+            Slot::Done(result) => {
+                drop(slot);
+                if let (Some((task, _)), Ok(_)) = (&self.receive, &result)
+                    && let Some(task) = task.upgrade()
+                {
+                    task.taken();
+                }
+                Poll::Ready(result)
+            }
+            Slot::Waiting(Some(waker)) if waker.will_wake(context.waker()) => {
                 *slot = Slot::Waiting(Some(waker));
+                Poll::Pending
+            }
+            Slot::Waiting(before) => {
+                *slot = Slot::Waiting(Some(context.waker().clone()));
+                // What lets a waker go is the executor's code, and may wait for this very result.
+                drop(slot);
+                drop(before);
                 Poll::Pending
             }
             // Polled after it was ready: it has nothing more to say.

@@ -353,6 +353,8 @@ impl World {
             let asks = (loader.has_action(), loader.wants_read(), loader.has_no_output(), loader.is_ended());
             (loader.next_deadline(), asks, stage(loader), Arc::as_ptr(loader.request()))
         };
+        // The limit may be another since the last step.
+        self.hold_back();
         let before = look(&self.loader);
         let told = self.told;
         self.step(Cause::Other, step);

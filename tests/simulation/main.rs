@@ -55,7 +55,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const KINDS: usize = 40;
 
 /// What happens to compressed messages, to addresses, and on the way to the open socket, in so many runs, each at least once.
-const SITUATIONS: [&str; 28] = [
+const SITUATIONS: [&str; 30] = [
     "answered, and the request could not be written",
     "went on, and stayed",
     "went on, and left",
@@ -84,6 +84,8 @@ const SITUATIONS: [&str; 28] = [
     "compressed, and another waits",
     "compressed, and refused: the queue is full",
     "compressed, and refused: the task ends",
+    "a message came back behind the end",
+    "a message that a receiver kept held the end up for too long",
 ];
 
 /// One run; how it ended, in words, and which of the situations there were.

@@ -166,12 +166,8 @@ pub struct Model {
     pub metrics: Option<TransactionMetrics>,
     /// When the server broke the protocol, and how that ends.
     pub fault: Option<(u64, Vec<Row>)>,
-    /// Every message before the end has been told, and the end is being told.
-    pub end_begun: bool,
     /// How many calls of each kind had been made when the end was known, or at the last step of telling it.
     due: [usize; 3],
-    /// How many sends and pings had been answered when the end was known.
-    before_end: [usize; 2],
     /// How many messages had come before each pong.
     pongs: Vec<usize>,
 }
@@ -298,6 +294,7 @@ impl Model {
                         self.sends[index].refused = Some(code);
                     }
                 }
+                (None, _) if self.broken == Some(code) => {}
                 (None, cause) => panic!("send {index} failed with {code}, and nothing ended: {cause:?}"),
             },
         }
@@ -341,7 +338,6 @@ impl Model {
         }
         self.ended = Some((self.now, row, cause));
         self.buffered = 0;
-        self.before_end = [self.sends_answered, self.pings_answered];
         self.due = self.made();
     }
 
@@ -597,12 +593,6 @@ impl Model {
 
     /// A handler was told of a failure.
     pub fn failed_callback(&mut self, kind: Kind, index: usize, code: i32) {
-        let because_of_the_end = match kind {
-            Kind::Receive => true,
-            Kind::Send => self.ended.is_some() && index >= self.before_end[0],
-            Kind::Ping => self.ended.is_some() && index >= self.before_end[1],
-        };
-        self.end_begun |= because_of_the_end && self.available.is_empty();
         if kind != Kind::Receive {
             return;
         }
@@ -626,7 +616,6 @@ impl Model {
             let next = line.waiting().front();
             assert!(next.is_none_or(|next| *next >= due), "the end is told, and a handler has not been called");
         }
-        self.end_begun = true;
         self.due = self.made();
     }
 

@@ -431,7 +431,12 @@ impl World {
         }
         self.calls -= 1;
         if self.calls == 0 {
-            self.held.clear();
+            // Others are kept for good.
+            if self.rng.one_in(2) {
+                while !self.held.is_empty() {
+                    self.take();
+                }
+            }
             if self.model.started.is_none() && !self.model.cancelled {
                 self.start();
             }
@@ -452,6 +457,7 @@ impl World {
             2 if caller.suspends => self.suspend_or_resume(),
             3 if caller.changes_limit => self.change_limit(),
             4 => self.withdraw(),
+            5 if self.rng.one_in(2) => self.take(),
             5 => self.give_back(),
             6 => self.ping(),
             7 | 8 if caller.receives != Receives::Never => self.receive(),

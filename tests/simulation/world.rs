@@ -29,7 +29,7 @@ use crate::deflate::Wire;
 use crate::missing::Missing;
 use crate::model::{Cause, Model, Row, same};
 use crate::network::Network;
-use crate::peer::{Peer, Plain};
+use crate::peer::{Fatal, Peer, Plain};
 use crate::plan::{Plan, Receives};
 use crate::race::Race;
 use crate::rng::Rng;
@@ -270,11 +270,7 @@ impl World {
             Cause::GivenBack => self.model.nothing_is_out(),
             _ => self.model.may_end(cause, &self.peer, &self.plan),
         }
-        if !self.mailbox.may_read_on() {
-            self.loader.set_reading(false, self.instant());
-            self.model.reading = false;
-            self.model.stopped = true;
-        }
+        self.hold_back();
         self.may_write = true;
         self.may_act = true;
         assert_eq!(self.loader.is_ended(), self.model.ended.is_some());
@@ -288,6 +284,15 @@ impl World {
         self.check_mailbox();
         self.check_held();
         result
+    }
+
+    /// Reading stops where too much is unread.
+    pub fn hold_back(&mut self) {
+        if !self.mailbox.may_read_on() {
+            self.loader.set_reading(false, self.instant());
+            self.model.reading = false;
+            self.model.stopped = true;
+        }
     }
 
     /// One thing that the loader tells, before it goes to the mailbox.
@@ -313,6 +318,11 @@ impl World {
             }
             Event::Sent(_, result) => {
                 let result = result.as_ref().copied().map_err(|error| self.code(error));
+                let breaks = matches!(self.peer.fatal, Some(Fatal::Code(code)) if result == Err(code));
+                if breaks && self.loader.has_held() && self.model.ended.is_none() {
+                    // TLS is broken behind what is told bit by bit: nothing more can be sent.
+                    self.model.broken = self.model.broken.or(result.err());
+                }
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.sent(result, cause, seen);
             }
@@ -373,8 +383,11 @@ impl World {
                     // As the session: callbacks run or are about to, and may take what is unread.
                     return;
                 }
-                let wanted = std::mem::take(&mut self.model.taken) || !self.model.receive_line.waiting().is_empty();
-                if !wanted {
+                let waits = !self.model.receive_line.waiting().is_empty() && !self.holds_end();
+                if !(std::mem::take(&mut self.model.taken) || waits) {
+                    if self.holds_end() {
+                        self.situations.insert("a message that a receiver kept held the end up for too long");
+                    }
                     self.model.discard();
                 }
             }
@@ -383,7 +396,7 @@ impl World {
     }
 
     fn check_refusal(&self, status: u16, body: &[u8]) {
-        let Some(crate::peer::Fatal::Refusal(expected, sent)) = &self.peer.fatal else { panic!("nobody refused") };
+        let Some(Fatal::Refusal(expected, sent)) = &self.peer.fatal else { panic!("nobody refused") };
         assert_eq!(status, *expected);
         assert!(sent.starts_with(body) && body.len() <= 64 * 1024, "another body than the server's");
     }
@@ -400,11 +413,17 @@ impl World {
         let model = &self.model;
         if model.available.is_empty() && model.ended.is_some() {
             let told = self.mailbox.is_told();
-            assert!(told || self.mailbox.has_next(), "nothing stands before the end, and it is not told");
+            let next = told || self.mailbox.has_next();
+            assert!(next || self.holds_end(), "nothing stands before the end, and it is not told");
         }
         if !model.available.is_empty() && !model.receive_line.waiting().is_empty() {
             assert!(self.mailbox.has_next(), "a message and a receive wait for one another");
         }
+    }
+
+    /// Whether only a message that may still come back stands before the end.
+    fn holds_end(&self) -> bool {
+        !self.held.is_empty() && !self.model.discarded && self.model.available.is_empty()
     }
 
     /// The worker of the queue runs one callback.
@@ -485,6 +504,7 @@ impl World {
             match outcome {
                 Outcome::Dropped => panic!("the handler of {kind:?} {index} was dropped and never called"),
                 Outcome::Failed(error) => {
+                    assert!(kind != Kind::Receive || !self.holds_end(), "the end did not wait for a message");
                     let code = self.code(&error);
                     self.model.failed_callback(kind, index, code);
                 }
@@ -515,14 +535,14 @@ impl World {
         assert!(same(&plain, &self.peer.sent[index]), "messages come in order: this is not message {index}");
         self.model.unread -= plain.1.len() + 64;
         self.model.taken = true;
+        self.held.push((receive, plain, index));
         match self.plan.caller.gives_back {
             Some(of) if self.rng.one_in(of) => {
-                self.held.push((receive, plain, index));
                 if self.rng.one_in(2) {
                     self.give_back();
                 }
             }
-            _ => {}
+            _ => self.take(),
         }
         if self.plan.caller.receives == Receives::Loop {
             self.receive();
@@ -533,13 +553,28 @@ impl World {
     pub fn give_back(&mut self) {
         let Some((receive, plain, index)) = self.held.pop() else { return };
         note!(self, "gives back message {index} of receive {receive}");
-        if !self.model.end_begun && !self.model.discarded {
+        if !self.model.discarded {
+            let told = &self.model.told;
+            let begun = told.receive_failed || told.close || told.metrics;
+            assert!(!begun, "the end did not wait for message {index}, which comes back");
+            if self.model.ended.is_some() {
+                self.situations.insert("a message came back behind the end");
+            }
             self.model.available.insert(index);
             self.model.came_back.insert(index);
             self.model.unread += plain.1.len() + 64;
             self.given_back += plain.1.len() + 64;
         }
         self.mailbox.give_back(receive, message(plain));
+        self.check_mailbox();
+    }
+
+    /// A receiver takes the message that it had.
+    pub fn take(&mut self) {
+        let Some((receive, _, index)) = self.held.pop() else { return };
+        note!(self, "takes message {index} of receive {receive}");
+        self.model.taken = true;
+        self.mailbox.taken();
         self.check_mailbox();
     }
 

@@ -8,6 +8,8 @@ use crate::foundation::{CloseCode, ErrorCode, ErrorStage};
 #[derive(Default)]
 struct Desk {
     mailbox: Mailbox,
+    /// What goes to a receive that may be withdrawn is not taken at once.
+    holds: bool,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -93,7 +95,12 @@ impl Desk {
     fn tell(&mut self, callback: Callback) -> bool {
         let told = match callback {
             Callback::Sent(handler, result) | Callback::Pong(handler, result) => return done(handler, result),
-            Callback::Received(receive, result) => return done(receive.handler, result),
+            Callback::Received(receive, result) => {
+                if result.is_ok() && receive.number != FOR_GOOD && !self.holds {
+                    self.mailbox.taken();
+                }
+                return done(receive.handler, result);
+            }
             Callback::WaitingForConnectivity => "waiting".to_owned(),
             Callback::Informational(response) => format!("informational {}", response.status_code()),
             Callback::Question(question, passed_on) => format!("question {} {passed_on}", question.number),
@@ -244,6 +251,47 @@ fn unread_messages_are_dropped_in_time_unless_somebody_takes_them() {
     // Nobody took one since.
     desk.mailbox.deliver(Event::UnreadDue);
     assert_eq!(desk.run(), END);
+}
+
+#[test]
+fn the_end_waits_for_messages_that_may_come_back() {
+    let held = || {
+        let mut desk = Desk { holds: true, ..Desk::default() };
+        desk.message("one");
+        let first = desk.receive("r0");
+        assert_eq!(desk.run(), ["r0 one"]);
+        desk.end();
+        desk.sent("s0", Err(error(ErrorCode::Cancelled)));
+        desk.receive("r1");
+        // What fails because of the end waits for nothing.
+        assert_eq!(desk.mailbox.waiting(), 1);
+        assert_eq!(desk.run(), ["s0 -999"]);
+        (desk, first)
+    };
+    // The message is taken.
+    let (mut desk, _) = held();
+    desk.mailbox.taken();
+    assert_eq!(desk.mailbox.waiting(), 1);
+    let told = desk.run();
+    assert_eq!((&*told[0], &told[1..]), ("r1 -999", &END.map(str::to_owned)[..]));
+    // It comes back, and is taken by the one that waits.
+    let (mut desk, first) = held();
+    desk.mailbox.give_back(first, "one".into());
+    assert_eq!(desk.run(), ["r1 one"]);
+    desk.mailbox.taken();
+    assert_eq!(desk.run(), END);
+    // Neither, for too long, although a receive waits; and it comes back too late.
+    let (mut desk, first) = held();
+    for _ in 0..2 {
+        assert_eq!(desk.run(), [""; 0]);
+        desk.mailbox.deliver(Event::UnreadDue);
+    }
+    desk.mailbox.give_back(first, "one".into());
+    assert_eq!(desk.run()[1..], END);
+    // The task is cancelled.
+    let (mut desk, _) = held();
+    desk.mailbox.deliver(Event::DiscardUnread);
+    assert_eq!(desk.run()[1..], END);
 }
 
 #[test]
