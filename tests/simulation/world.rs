@@ -319,9 +319,9 @@ impl World {
             Event::Sent(_, result) => {
                 let result = result.as_ref().copied().map_err(|error| self.code(error));
                 let breaks = matches!(self.peer.fatal, Some(Fatal::Code(code)) if result == Err(code));
-                if breaks && self.loader.has_held() && self.model.ended.is_none() {
+                if breaks && self.loader.has_held() && self.model.ended.is_none() && self.model.broken.is_none() {
                     // TLS is broken behind what is told bit by bit: nothing more can be sent.
-                    self.model.broken = self.model.broken.or(result.err());
+                    self.model.broken = result.err();
                 }
                 let seen = self.plan.tls.is_none().then_some(self.tap.messages.as_slice());
                 self.model.sent(result, cause, seen);
