@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 pub use common::{Common, Settings};
-pub use event::{Action, Event};
+pub use event::{Action, End, Event};
 pub use mailbox::{Callback, Mailbox};
 pub use output::Output;
 pub use question::{Question, Reply, Subject};

@@ -6,7 +6,7 @@
 use std::any::TypeId;
 use std::cell::Cell;
 
-use super::task::SessionTask;
+use super::session_task::SessionTask;
 use super::url_session::UrlSession;
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{

@@ -6,10 +6,12 @@
 
 mod announcer;
 mod delegate;
+mod desk;
 #[cfg(feature = "futures-core")]
 mod messages;
 mod operation_queue;
 mod question;
+mod session_task;
 mod task;
 mod task_future;
 mod turn;
@@ -18,11 +20,11 @@ mod web_socket_task;
 
 pub(crate) use announcer::Announcer;
 pub use delegate::{ChallengeHandler, RedirectionHandler, SessionDelegate, TaskDelegate, WebSocketDelegate};
+pub(crate) use desk::Ended;
 #[cfg(feature = "futures-core")]
 pub use messages::Messages;
 pub use operation_queue::OperationQueue;
-pub(crate) use task::Ended;
-pub use task::{SessionTask, TaskState};
+pub use session_task::{SessionTask, TaskState};
 pub use task_future::TaskFuture;
 pub(crate) use url_session::Dependent;
 pub use url_session::UrlSession;

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::thread;
 
 use super::delegate::{Implemented, Method, implements};
-use super::task::{SessionTask, TaskShared};
+use super::session_task::SessionTask;
+use super::task::TaskShared;
 use crate::foundation::{AuthChallengeDisposition, AuthenticationMethod};
 use crate::loader::{Question, Reply, Subject};
 use crate::reactor::guarded;

@@ -1,187 +1,20 @@
 //! A task: what its handles share, and how what happens to it becomes calls of user code.
 
 use std::cell::OnceCell;
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use parking_lot::Mutex;
 
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
+use super::desk::{Desk, Extras};
 use super::operation_queue::{Lane, LaneRun};
+use super::session_task::SessionTask;
 use super::url_session::{SessionShared, UrlSession};
 use super::web_socket_task::WebSocketTask;
-use crate::foundation::{CloseCode, Completion, ErrorCode, HttpUrlResponse, Message, UrlError, UrlRequest};
+use crate::foundation::{Completion, Message, UrlRequest};
 use crate::loader::{Callback, Event, Mailbox, Question, Spare};
 use crate::reactor::{Client, Connection, Delivered, Scheduled, Work, guarded};
-
-/// `URLSessionTask`: one unit of work of a session. A handle: clones stand for the same task, and compare and hash as it.
-///
-/// Every method may be called from any thread and from inside any callback.
-#[derive(Clone)]
-pub struct SessionTask {
-    pub(super) shared: Arc<TaskShared>,
-}
-
-/// `URLSessionTask.State`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum TaskState {
-    /// `.running`: it connects, or is open.
-    Running = 0,
-    /// `.suspended`: it was never resumed, or was suspended since.
-    Suspended = 1,
-    /// `.canceling`: it was cancelled and has not ended yet.
-    Canceling = 2,
-    /// `.completed`: it has ended; the end is being told, or was.
-    Completed = 3,
-}
-
-impl SessionTask {
-    /// `URLSessionTask.lowPriority`.
-    pub const LOW_PRIORITY: f32 = 0.25;
-    /// `URLSessionTask.defaultPriority`.
-    pub const DEFAULT_PRIORITY: f32 = 0.5;
-    /// `URLSessionTask.highPriority`.
-    pub const HIGH_PRIORITY: f32 = 0.75;
-
-    /// `resume()`: starts a new task; takes back one [`suspend`](Self::suspend) of a started one. On a running, cancelled
-    /// or completed task it does nothing. What cannot be started (a bad address, say) fails through the handlers and
-    /// `did_complete_with_error`, on the delegate queue.
-    pub fn resume(&self) {
-        self.shared.resume();
-    }
-
-    /// `suspend()`: the open task reads and writes nothing and its clocks stand still, but for that of
-    /// `timeout_interval_for_resource`; nothing is lost. A read or a write that another thread is in the middle of is finished,
-    /// and told. Calls count: as many `resume()` take them back.
-    pub fn suspend(&self) {
-        self.shared.suspend();
-    }
-
-    /// `cancel()`: ends the task at once; everything that waits fails with
-    /// [`ErrorCode::Cancelled`](crate::ErrorCode::Cancelled), and so does the task. An open socket sends a Close frame
-    /// without a code, if it can at once. Only the first cancel counts.
-    pub fn cancel(&self) {
-        self.shared.cancel(|connection, client| connection.cancel(client));
-    }
-
-    /// `taskIdentifier`: unique within the session, from 1.
-    pub fn task_identifier(&self) -> usize {
-        self.shared.identifier
-    }
-
-    /// `state`.
-    pub fn state(&self) -> TaskState {
-        self.shared.desk.lock().state()
-    }
-
-    /// `originalRequest`: the request that the task was made from.
-    pub fn original_request(&self) -> UrlRequest {
-        UrlRequest::clone(&self.shared.connection.inspect(|loader| Arc::clone(loader.original_request())))
-    }
-
-    /// `currentRequest`: the request that the task is on its way with: the original one, or where the last redirect that was
-    /// followed led.
-    pub fn current_request(&self) -> UrlRequest {
-        UrlRequest::clone(&self.shared.request())
-    }
-
-    /// `response`: the 101 once the handshake is complete, or the server's refusal. While a delegate is asked about a redirect or a
-    /// challenge, it is the answer that this is about.
-    pub fn response(&self) -> Option<HttpUrlResponse> {
-        self.shared.connection.inspect(|loader| loader.response())
-    }
-
-    /// `error`: why the task failed; `None` until its end is told, and after a close.
-    pub fn error(&self) -> Option<UrlError> {
-        self.shared.desk.lock().facts()?.error.clone()
-    }
-
-    /// `delegate`: the task's own delegate. It is let go when the task has completed.
-    pub fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
-        self.shared.desk.lock().delegate()
-    }
-
-    /// `delegate`: it is asked before the session's, which hears of what this one leaves at its default. Set it before
-    /// `resume()`; later it does nothing.
-    pub fn set_delegate(&self, delegate: Option<Arc<dyn WebSocketDelegate>>) {
-        let before = {
-            let mut desk = self.shared.desk.lock();
-            if desk.life.started || desk.life.cancelled {
-                return;
-            }
-            std::mem::replace(&mut desk.extras.get_or_insert_default().delegate, delegate)
-        };
-        drop(before);
-    }
-
-    /// `taskDescription`: a label for the application's use.
-    pub fn task_description(&self) -> Option<String> {
-        self.shared.desk.lock().extras.as_ref()?.description.clone()
-    }
-
-    /// `taskDescription`.
-    pub fn set_task_description(&self, description: Option<&str>) {
-        let description = description.map(str::to_owned);
-        self.shared.desk.lock().extras.get_or_insert_default().description = description;
-    }
-
-    /// `priority`: 0.5 unless set. It is kept and has no effect.
-    pub fn priority(&self) -> f32 {
-        self.shared.desk.lock().extras.as_ref().map_or(Self::DEFAULT_PRIORITY, |extras| extras.priority)
-    }
-
-    /// `priority`: a hint from 0.0 to 1.0; values outside are brought inside.
-    pub fn set_priority(&self, priority: f32) {
-        let priority = if priority.is_nan() { Self::DEFAULT_PRIORITY } else { priority.clamp(0.0, 1.0) };
-        self.shared.desk.lock().extras.get_or_insert_default().priority = priority;
-    }
-
-    /// `countOfBytesSent`: payload bytes of the messages that were handed to the kernel, before they were compressed.
-    pub fn count_of_bytes_sent(&self) -> i64 {
-        let (sent, _) = self.shared.connection.inspect(|loader| loader.byte_counts());
-        i64::try_from(sent).unwrap_or(i64::MAX)
-    }
-
-    /// `countOfBytesReceived`: payload bytes of the messages that arrived whole, after they were decompressed.
-    pub fn count_of_bytes_received(&self) -> i64 {
-        let (_, received) = self.shared.connection.inspect(|loader| loader.byte_counts());
-        i64::try_from(received).unwrap_or(i64::MAX)
-    }
-
-    /// Swift's `task as? URLSessionWebSocketTask`. Every task of this crate is one.
-    pub fn as_web_socket_task(&self) -> Option<WebSocketTask> {
-        Some(WebSocketTask::new(self.clone()))
-    }
-}
-
-impl PartialEq for SessionTask {
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.shared, &other.shared)
-    }
-}
-
-impl Eq for SessionTask {}
-
-impl Hash for SessionTask {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        Arc::as_ptr(&self.shared).hash(state);
-    }
-}
-
-impl fmt::Debug for SessionTask {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("SessionTask")
-            .field("task_identifier", &self.task_identifier())
-            .field("state", &self.state())
-            .field("request", &self.shared.request())
-            .finish_non_exhaustive()
-    }
-}
 
 /// What the handles of a task share. The reactor holds it while the task runs, a queue while callbacks wait there.
 pub(super) struct TaskShared {
@@ -202,153 +35,6 @@ pub(super) struct TaskShared {
     myself: Weak<Self>,
 }
 
-/// What few tasks have. There is none while all of it is as it is by default.
-pub(super) struct Extras {
-    pub(super) delegate: Option<Arc<dyn WebSocketDelegate>>,
-    description: Option<String>,
-    priority: f32,
-    /// Why the task cannot be started.
-    flaw: Option<UrlError>,
-    watch: Option<Watch>,
-}
-
-impl Default for Extras {
-    fn default() -> Self {
-        Self { delegate: None, description: None, priority: SessionTask::DEFAULT_PRIORITY, flaw: None, watch: None }
-    }
-}
-
-impl Extras {
-    /// A task that cannot be started.
-    pub(super) fn with_flaw(flaw: UrlError) -> Box<Self> {
-        Box::new(Self { flaw: Some(flaw), ..Self::default() })
-    }
-
-    /// A task of whose end somebody of this crate is told.
-    pub(super) fn with_watcher(watcher: impl FnOnce(&WebSocketTask, Ended) + Send + 'static) -> Box<Self> {
-        let watch = Watch { watcher: Box::new(watcher), ended: Ended::default() };
-        Box::new(Self { watch: Some(watch), ..Self::default() })
-    }
-}
-
-/// Of a task's end, what its handles do not show.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Ended {
-    /// How long the socket was open, if it ever was.
-    pub was_open: Option<Duration>,
-    /// It was this side that ended it: by a cancel, with its session, or by a delegate's answer to a challenge.
-    pub is_cancelled: bool,
-}
-
-/// Who is told when everybody else was.
-struct Watch {
-    watcher: Box<Watcher>,
-    ended: Ended,
-}
-
-type Watcher = dyn FnOnce(&WebSocketTask, Ended) + Send;
-
-/// What is read and written together: what the handles show, and what waits for user code.
-pub(super) struct Desk {
-    pub(super) mailbox: Mailbox,
-    facts: Facts,
-    pub(super) life: Life,
-    extras: Option<Box<Extras>>,
-    /// The task's callbacks stand in the queue, or run.
-    scheduled: bool,
-}
-
-/// What handles show of a task that has ended. Written before the callback that tells of it is queued.
-#[derive(Default)]
-pub(super) struct Facts {
-    pub(super) error: Option<UrlError>,
-    closes: Option<Box<Closes>>,
-}
-
-/// What is known of a close: what the delegate is told, and what the server said.
-struct Closes {
-    told: Option<(CloseCode, Option<Vec<u8>>)>,
-    servers: Option<(CloseCode, Vec<u8>)>,
-}
-
-impl Facts {
-    fn set_closes(&mut self, told: Option<(CloseCode, Option<Vec<u8>>)>, servers: Option<(CloseCode, Vec<u8>)>) {
-        let is_known = told.is_some() || servers.is_some();
-        self.closes = is_known.then(|| Box::new(Closes { told, servers }));
-    }
-
-    fn told(&self) -> Option<&(CloseCode, Option<Vec<u8>>)> {
-        self.closes.as_ref()?.told.as_ref()
-    }
-
-    fn servers(&self) -> Option<&(CloseCode, Vec<u8>)> {
-        self.closes.as_ref()?.servers.as_ref()
-    }
-
-    pub(super) fn close_code(&self) -> Option<CloseCode> {
-        self.told().map(|close| close.0)
-    }
-
-    pub(super) fn close_reason(&self) -> Option<Vec<u8>> {
-        self.told()?.1.clone()
-    }
-
-    pub(super) fn server_close_code(&self) -> Option<CloseCode> {
-        self.servers().map(|close| close.0)
-    }
-
-    pub(super) fn server_close_reason(&self) -> Option<Vec<u8>> {
-        self.servers().map(|close| close.1.clone())
-    }
-}
-
-/// What the caller did with a task.
-pub(super) struct Life {
-    /// How many `resume()` are missing until it runs.
-    suspensions: u32,
-    started: bool,
-    cancelled: bool,
-    /// The session was invalidated before the task was made.
-    late: bool,
-}
-
-impl Desk {
-    fn state(&self) -> TaskState {
-        if self.mailbox.is_ending() {
-            TaskState::Completed
-        } else if self.life.cancelled && self.life.started {
-            TaskState::Canceling
-        } else if self.life.started && self.life.suspensions == 0 {
-            TaskState::Running
-        } else {
-            TaskState::Suspended
-        }
-    }
-
-    /// What is known of the end, once it is told. A program that receives as long as there is no close code gets every message
-    /// that came before the Close.
-    pub(super) fn facts(&self) -> Option<&Facts> {
-        self.mailbox.is_ending().then_some(&self.facts)
-    }
-
-    /// The task's own delegate.
-    fn delegate(&self) -> Option<Arc<dyn WebSocketDelegate>> {
-        self.extras.as_ref()?.delegate.clone()
-    }
-
-    /// Whether the callbacks must be put on the queue now; they are from then on.
-    fn must_schedule(&mut self) -> bool {
-        let must = !self.scheduled && self.mailbox.has_next();
-        self.scheduled |= must;
-        must
-    }
-
-    /// A turn is over, and more is to be run or not.
-    pub(super) fn set_scheduled(&mut self, scheduled: bool) {
-        self.scheduled = scheduled;
-    }
-}
-
 impl TaskShared {
     pub(super) fn new(
         identifier: usize,
@@ -363,13 +49,7 @@ impl TaskShared {
             place: place(myself),
             session,
             connection,
-            desk: Mutex::new(Desk {
-                mailbox: Mailbox::default(),
-                facts: Facts::default(),
-                life: Life { suspensions: 1, started: false, cancelled: false, late },
-                extras,
-                scheduled: false,
-            }),
+            desk: Mutex::new(Desk::new(late, extras)),
             disturbed: AtomicBool::new(false),
             discarded: AtomicBool::new(false),
             receives_wait: AtomicBool::new(false),
@@ -378,11 +58,11 @@ impl TaskShared {
         })
     }
 
-    fn request(&self) -> Arc<UrlRequest> {
+    pub(super) fn request(&self) -> Arc<UrlRequest> {
         self.connection.inspect(|loader| Arc::clone(loader.request()))
     }
 
-    fn resume(&self) {
+    pub(super) fn resume(&self) {
         let (first, late, flaw) = {
             let mut desk = self.desk.lock();
             let life = &mut desk.life;
@@ -410,7 +90,7 @@ impl TaskShared {
         }
     }
 
-    fn suspend(&self) {
+    pub(super) fn suspend(&self) {
         let pause = {
             let mut desk = self.desk.lock();
             let life = &mut desk.life;
@@ -639,16 +319,9 @@ impl Client for TaskShared {
         let mut desk = self.desk.lock();
         for event in events.drain(..) {
             match &event {
-                Event::End(end) => {
-                    desk.facts.error = end.error.clone();
-                    desk.facts.set_closes(end.close.clone(), end.server_close.clone());
-                    if let Some(watch) = desk.extras.as_mut().and_then(|extras| extras.watch.as_mut()) {
-                        watch.ended.was_open = end.metrics.as_ref().and_then(|metrics| metrics.was_open());
-                        watch.ended.is_cancelled = end.waiting.code() == ErrorCode::Cancelled;
-                    }
-                }
+                Event::End(end) => desk.note_end(end),
                 // Its callbacks run or are about to, and may take what is unread.
-                Event::UnreadDue if desk.scheduled => continue,
+                Event::UnreadDue if desk.is_scheduled() => continue,
                 Event::DiscardUnread => self.discarded.store(true, Ordering::Release),
                 _ => {}
             }
@@ -727,6 +400,7 @@ pub(super) fn answer(callback: Callback) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::desk::{Facts, Life};
     use super::*;
 
     /// There may be ten thousand of them: what few tasks need, or need for a moment, belongs into a box.

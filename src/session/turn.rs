@@ -315,7 +315,7 @@ impl Turn<'_> {
 
     /// Gives the mailbox back what was taken out and not told, and the receive that it does not know of; whether there was
     /// one.
-    fn settle(&mut self, desk: &mut super::task::Desk) -> bool {
+    fn settle(&mut self, desk: &mut super::desk::Desk) -> bool {
         if let Some(hand) = self.hand.take() {
             let (count, bytes) = self.lent;
             desk.mailbox.take_back(hand, count, bytes);

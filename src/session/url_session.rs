@@ -14,8 +14,10 @@ use slab::Slab;
 
 use super::announcer::Announcer;
 use super::delegate::{Implemented, Method, WebSocketDelegate, implements};
+use super::desk::{Ended, Extras};
 use super::operation_queue::{Lane, LaneRun, OperationQueue};
-use super::task::{Ended, Extras, SessionTask, TaskShared, TaskState, answer};
+use super::session_task::{SessionTask, TaskState};
+use super::task::{TaskShared, answer};
 use super::web_socket_task::WebSocketTask;
 use crate::foundation::{Recent, SessionConfiguration, UrlRequest};
 use crate::http::{Proxies, check_protocols};

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::ops::Deref;
 
-use super::task::{Facts, SessionTask};
+use super::desk::Facts;
+use super::session_task::SessionTask;
 use super::task_future::TaskFuture;
 use crate::foundation::{CloseCode, Completion, Message, UrlError};
 
