@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use url::Host;
 
 use super::end::{Cause, connect_error, resolve_error};
-use super::output::Raw;
+use super::output::{Raw, TLS_OUTPUT_BUDGET};
 use super::race::{ATTEMPT_DELAY, Race};
 use super::tls::{Received, Server, TlsStream};
 use super::trace::origin;
-use super::{Action, Env, Linger, Loader, Mark, Next, Stage, TLS_OUTPUT_BUDGET, Timer, TraceStep};
+use super::{Action, Env, Linger, Loader, Mark, Next, Stage, Timer, TraceStep};
 use crate::foundation::{ErrorCode, ErrorStage, ProxyKind, UrlError};
 
 impl Loader {

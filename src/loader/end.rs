@@ -9,7 +9,8 @@ use super::event::{End, Event};
 use super::open::Closing;
 use super::timeline::Collected;
 use super::{Env, LINGER, Linger, Loader, Next, Outgoing, Stage, Timer, TraceStep};
-use crate::foundation::{CloseCode, ErrorCode, ErrorStage, UrlError};
+use crate::foundation::{CloseCode, Completion, ErrorCode, ErrorStage, UrlError};
+use crate::websocket::Violation;
 
 /// What a Close of the server's said; `NO_STATUS_RECEIVED` where it was empty.
 pub type Closed = (CloseCode, Vec<u8>);
@@ -25,6 +26,36 @@ pub enum Cause {
     Cancelled,
     /// Everything else.
     Failed(UrlError),
+}
+
+/// What leads to the end, and the end.
+#[derive(Default)]
+pub struct Ending {
+    /// `cancel_with` was called.
+    pub(super) closing: Option<Closing>,
+    /// Pings that were asked for after that.
+    pub(super) late_pings: Vec<Completion<()>>,
+    /// What a broken connection holds is waited for no longer than this once more: nobody takes what was read before.
+    pub(super) rest_prolonged: bool,
+    /// How much was [held](Loader::held) when that was last asked.
+    pub(super) rest_held: Option<usize>,
+    /// Writing failed with this; what the server sent before is still read.
+    pub(super) broken: Option<UrlError>,
+    /// The server broke the protocol; the messages before that are still told. Nothing is read any more.
+    pub(super) fault: Option<Violation>,
+    /// The end is known, and waits for bytes that are with the reactor.
+    pub(super) pending_end: Option<(Cause, Linger)>,
+    /// What later calls fail with, once the end is known.
+    pub(super) ended: Option<UrlError>,
+}
+
+impl Ending {
+    /// Nothing leads to the end.
+    fn is_none(&self) -> bool {
+        let Self { closing, late_pings, broken, fault, pending_end, ended, rest_prolonged: _, rest_held: _ } = self;
+        let goes_on = closing.is_none() && broken.is_none() && fault.is_none();
+        goes_on && pending_end.is_none() && ended.is_none() && late_pings.is_empty()
+    }
 }
 
 impl Cause {
@@ -112,6 +143,42 @@ pub fn resolve_error(error: io::Error, host: &str) -> UrlError {
 }
 
 impl Loader {
+    pub(super) fn closing(&self) -> Option<&Closing> {
+        self.ending.as_ref()?.closing.as_ref()
+    }
+
+    pub(super) fn broken(&self) -> Option<&UrlError> {
+        self.ending.as_ref()?.broken.as_ref()
+    }
+
+    /// It does not matter any more that a connection could not be written. Whether it was so.
+    pub(super) fn forget_broken(&mut self) -> bool {
+        let was_broken = self.ending.as_mut().and_then(|ending| ending.broken.take()).is_some();
+        self.ending.take_if(|ending| ending.is_none());
+        was_broken
+    }
+
+    /// Nothing more can be sent. A request that could not be written whole may have been answered all the same.
+    pub(super) fn is_broken_off(&self) -> bool {
+        self.broken().is_some() && !matches!(self.stage, Stage::Upgrading(_)) && self.proxy().is_none()
+    }
+
+    pub(super) fn fault(&self) -> Option<&Violation> {
+        self.ending.as_ref()?.fault.as_ref()
+    }
+
+    pub(super) fn has_pending_end(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.pending_end.is_some())
+    }
+
+    pub(super) fn ended(&self) -> Option<&UrlError> {
+        self.ending.as_ref()?.ended.as_ref()
+    }
+
+    pub(super) fn ending_mut(&mut self) -> &mut Ending {
+        self.ending.get_or_insert_default()
+    }
+
     /// The end is known. It is told once, with everything that waited. While bytes are with the reactor it waits for them
     /// to come back: what was handed to the kernel was sent.
     pub(super) fn end(&mut self, env: &mut Env<'_>, cause: Cause, linger: Linger) {

@@ -63,12 +63,12 @@ pub use timers::{Timer, Timers};
 pub use trace::{Record, Watch};
 pub use trace::{Step as TraceStep, Traces};
 
-use crate::foundation::{Completion, ErrorStage, HttpUrlResponse, Message, UrlError, UrlRequest};
-use crate::websocket::{Decoder, Outgoing, Supply, Violation};
+use crate::foundation::{Completion, ErrorStage, HttpUrlResponse, Message, UrlRequest};
+use crate::websocket::{Decoder, Outgoing, Supply};
 use deflation::Deflation;
 use detour::Detour;
-use end::{Cause, cancelled};
-use open::{Closing, Waiting};
+use end::{Cause, Ending, cancelled};
+use open::Waiting;
 use output::Raw;
 use pings::Pings;
 use race::Race;
@@ -86,10 +86,6 @@ const LINGER: Duration = Duration::from_secs(2);
 
 /// The shortest time between two turns of a clock that starts again by itself.
 const TICK: Duration = Duration::from_millis(1);
-
-/// How many bytes of frames are given out, or sealed by TLS, at a time.
-const OUTPUT_BUDGET: usize = 1024 * 1024;
-const TLS_OUTPUT_BUDGET: usize = 64 * 1024;
 
 /// What each step needs from outside.
 #[derive(Debug)]
@@ -182,36 +178,6 @@ struct Prepared {
     /// Messages and pings that were asked for.
     waiting: VecDeque<Waiting>,
     way: Way,
-}
-
-/// What leads to the end, and the end.
-#[derive(Default)]
-struct Ending {
-    /// `cancel_with` was called.
-    closing: Option<Closing>,
-    /// Pings that were asked for after that.
-    late_pings: Vec<Completion<()>>,
-    /// What a broken connection holds is waited for no longer than this once more: nobody takes what was read before.
-    rest_prolonged: bool,
-    /// How much was [held](Loader::held) when that was last asked.
-    rest_held: Option<usize>,
-    /// Writing failed with this; what the server sent before is still read.
-    broken: Option<UrlError>,
-    /// The server broke the protocol; the messages before that are still told. Nothing is read any more.
-    fault: Option<Violation>,
-    /// The end is known, and waits for bytes that are with the reactor.
-    pending_end: Option<(Cause, Linger)>,
-    /// What later calls fail with, once the end is known.
-    ended: Option<UrlError>,
-}
-
-impl Ending {
-    /// Nothing leads to the end.
-    fn is_none(&self) -> bool {
-        let Self { closing, late_pings, broken, fault, pending_end, ended, rest_prolonged: _, rest_held: _ } = self;
-        let goes_on = closing.is_none() && broken.is_none() && fault.is_none();
-        goes_on && pending_end.is_none() && ended.is_none() && late_pings.is_empty()
-    }
 }
 
 /// The [`Action`] that the reactor has not taken yet. One is done before the next is asked for, but for `Disconnect`, which
@@ -408,117 +374,6 @@ impl Loader {
         matches!(self.stage, Stage::Closed) && !self.timers.is_on(Timer::Unread) && self.next.is_none()
     }
 
-    /// Whether [`take_output`](Self::take_output) has certainly nothing to give.
-    #[inline]
-    pub fn has_no_output(&self) -> bool {
-        self.outgoing.is_still() && self.raw.is_none() && self.tls.is_none()
-    }
-
-    /// Bytes for the socket. `None` while others are with the reactor.
-    pub fn take_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
-        if self.output_is_out || self.broken().is_some() || self.is_still() || matches!(self.stage, Stage::Closed) {
-            return None;
-        }
-        // What is left of the request is for a connection that is of no use any more.
-        if matches!(&self.stage, Stage::Answered(answered) if !answered.may_stay) {
-            return None;
-        }
-        let output = match (&self.raw, &self.tls) {
-            (None, None) if self.may_send_frames() => self.take_frames(env)?,
-            (None, None) => return None,
-            _ => self.take_raw_output(env)?,
-        };
-        self.output_is_out = true;
-        Some(output)
-    }
-
-    /// What goes out before all frames, and TLS.
-    #[inline(never)]
-    fn take_raw_output(&mut self, env: &mut Env<'_>) -> Option<Output> {
-        if self.raw_is_empty() && self.tls.is_some() {
-            self.seal(env);
-        }
-        match self.raw.take_if(|raw| !raw.is_empty()) {
-            Some(raw) => Some(Output::Raw(raw)),
-            None if self.tls.is_some() || !self.may_send_frames() => None,
-            None => self.take_frames(env),
-        }
-    }
-
-    #[inline]
-    fn take_frames(&mut self, env: &mut Env<'_>) -> Option<Output> {
-        let mut frames = self.outgoing.take(OUTPUT_BUDGET, env.supply)?;
-        self.frame_trace.lend(&mut frames);
-        Some(Output::Frames(frames))
-    }
-
-    /// Whether [`give_back`](Self::give_back) asks for the time. Of a task that is open and waits for no pong it does not.
-    #[inline]
-    pub fn asks_for_time(&self) -> bool {
-        self.ending.is_some() || !self.pings.is_empty() || !matches!(self.stage, Stage::Open(_))
-    }
-
-    /// Whether what [`take_output`](Self::take_output) gave was for a connection that the task has left since: how its
-    /// writing went says nothing.
-    pub fn output_is_stale(&self) -> bool {
-        self.output_is_stale
-    }
-
-    /// Takes back what [`take_output`](Self::take_output) gave, with what could not be written.
-    pub fn give_back(&mut self, env: &mut Env<'_>, output: Output) {
-        self.output_is_out = false;
-        self.pings.progressed(env.now);
-        match output {
-            _ if std::mem::take(&mut self.output_is_stale) => {}
-            Output::Raw(mut raw) if raw.is_empty() => {
-                if let Stage::Upgrading(_) = self.stage {
-                    self.timeline.mark_first(Mark::RequestEnd, env.now);
-                }
-                if self.tls.is_some() {
-                    // For the next records; an idle connection keeps no buffer.
-                    *raw = Raw::default();
-                    self.raw.get_or_insert(raw);
-                }
-            }
-            Output::Raw(mut raw) => {
-                // What has come to be said meanwhile follows it.
-                if let Some(next) = self.raw.take() {
-                    raw.bytes.extend_from_slice(next.rest());
-                }
-                self.raw = Some(raw);
-            }
-            Output::Frames(mut frames) => {
-                self.frame_trace.take_back(&mut frames, env.traces);
-                self.outgoing.give_back(frames, env.supply);
-            }
-        }
-        match self.tls.as_ref().map(|tls| tls.sealed) {
-            None => self.written(self.outgoing.written(), env),
-            Some(sealed) if self.raw_is_empty() => self.written(sealed, env),
-            Some(_) => {}
-        }
-        if let Some((cause, linger)) = self.ending.as_mut().and_then(|ending| ending.pending_end.take()) {
-            self.end_now(env, cause, linger);
-        }
-        match self.stage {
-            Stage::Lingering { until_written: true } => {
-                if self.has_said_all() {
-                    self.disconnect();
-                }
-            }
-            _ => self.settle(env),
-        }
-    }
-
-    /// Frames up to `position` were handed to the kernel.
-    #[inline]
-    fn written(&mut self, position: u64, env: &mut Env<'_>) {
-        self.sends.written(position, env.events, env.spare);
-        if let Some(deflation) = &mut self.deflation {
-            deflation.written(position);
-        }
-    }
-
     /// A deadline may have passed.
     pub fn handle_timeout(&mut self, env: &mut Env<'_>) {
         // Each at most once: one that starts again at once has its turn in the next call.
@@ -640,62 +495,6 @@ impl Loader {
     /// Suspended, so that nothing moves. The last bytes of an ended task do.
     fn is_still(&self) -> bool {
         self.suspended && !self.is_ended()
-    }
-
-    fn closing(&self) -> Option<&Closing> {
-        self.ending.as_ref()?.closing.as_ref()
-    }
-
-    fn broken(&self) -> Option<&UrlError> {
-        self.ending.as_ref()?.broken.as_ref()
-    }
-
-    /// It does not matter any more that a connection could not be written, if it was so.
-    fn forget_broken(&mut self) -> bool {
-        let was_broken = self.ending.as_mut().and_then(|ending| ending.broken.take()).is_some();
-        self.ending.take_if(|ending| ending.is_none());
-        was_broken
-    }
-
-    /// Nothing more can be sent. A request that could not be written whole may have been answered all the same.
-    fn is_broken_off(&self) -> bool {
-        self.broken().is_some() && !matches!(self.stage, Stage::Upgrading(_)) && self.proxy().is_none()
-    }
-
-    fn fault(&self) -> Option<&Violation> {
-        self.ending.as_ref()?.fault.as_ref()
-    }
-
-    fn has_pending_end(&self) -> bool {
-        self.ending.as_ref().is_some_and(|ending| ending.pending_end.is_some())
-    }
-
-    fn ended(&self) -> Option<&UrlError> {
-        self.ending.as_ref()?.ended.as_ref()
-    }
-
-    fn ending_mut(&mut self) -> &mut Ending {
-        self.ending.get_or_insert_default()
-    }
-
-    fn raw_is_empty(&self) -> bool {
-        self.raw.as_ref().is_none_or(|raw| raw.is_empty())
-    }
-
-    fn may_send_frames(&self) -> bool {
-        matches!(self.stage, Stage::Open(_) | Stage::Lingering { .. })
-    }
-
-    fn has_output(&self) -> bool {
-        !self.raw_is_empty() || !self.outgoing.is_empty() || self.tls.as_ref().is_some_and(|tls| tls.wants_write())
-    }
-
-    /// Whether the last bytes of an ended task have left, the end of TLS included.
-    fn has_said_all(&mut self) -> bool {
-        if let (Some(tls), true) = (&mut self.tls, self.outgoing.is_empty()) {
-            tls.close();
-        }
-        !self.has_output()
     }
 
     /// The clock of the request restarts with every byte; it is off once the socket is open.
