@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::echo::EchoServer;
-use support::executor::{Count, block_on, counting_server, poll, run_all, text};
+use support::executor::{Count, block_on, counting_server, feed, poll, run_all, text};
 use support::hooks::{Dice, eventually};
 use support::{PATIENCE, Server, recorded_session, recorded_session_with};
 use urlsession::{
@@ -307,17 +307,7 @@ fn futures_dropped_at_any_moment_lose_no_message_and_keep_the_order() {
     for seed in 0..8 {
         let (server, orders) = counting_server();
         let (_session, task) = open(server.url());
-        let feeder = thread::spawn(move || {
-            let mut dice = Dice(seed + 1000);
-            let mut left = TOTAL;
-            while left > 0 {
-                let count = left.min(dice.below(5) as usize);
-                orders.send(count).unwrap();
-                left -= count;
-                (0..dice.below(100)).for_each(|_| thread::yield_now());
-            }
-            orders
-        });
+        let feeder = feed(orders, TOTAL, seed + 1000);
         let taken = take_all(&task, TOTAL, seed);
         assert_eq!(taken, (0..TOTAL).map(|number| number.to_string()).collect::<Vec<_>>(), "seed {seed}");
         drop(feeder.join().unwrap());

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use futures_core::stream::{FusedStream, Stream};
 use smol::stream::StreamExt;
-use support::executor::{Count, block_on, counting_server, run_all, text};
+use support::executor::{Count, block_on, counting_server, feed, run_all, text};
 use support::hooks::{Dice, eventually};
 use support::rows::{LIMIT, ROWS};
 use support::{Events, PATIENCE, Recorder, Server, closed_port, describe, recorded_session, recorded_session_with};
@@ -353,17 +353,7 @@ fn streams_dropped_at_any_moment_lose_no_message_and_keep_the_order() {
     for seed in 0..8 {
         let (server, orders) = counting_server();
         let (_session, _recorder, _events, task) = open(server.url());
-        let feeder = thread::spawn(move || {
-            let mut dice = Dice(seed + 1000);
-            let mut left = TOTAL;
-            while left > 0 {
-                let count = left.min(dice.below(5) as usize);
-                orders.send(count).unwrap();
-                left -= count;
-                (0..dice.below(100)).for_each(|_| thread::yield_now());
-            }
-            orders
-        });
+        let feeder = feed(orders, TOTAL, seed + 1000);
         let taken = take_all(&task, TOTAL, seed);
         assert_eq!(taken, (0..TOTAL).map(|number| number.to_string()).collect::<Vec<_>>(), "seed {seed}");
         drop(feeder.join().unwrap());

@@ -6,11 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::Instant;
 
 use urlsession::{Message, UrlError};
 
+use super::hooks::Dice;
 use super::{PATIENCE, Peer, Server};
 
 /// Wakes a thread that waits for a future.
@@ -115,4 +116,19 @@ pub fn counting_server() -> (Server, Sender<usize>) {
         peer.read_close();
     });
     (server, sender)
+}
+
+/// Orders of a [`counting_server`] so many messages, a few at a time.
+pub fn feed(orders: Sender<usize>, total: usize, seed: u64) -> JoinHandle<Sender<usize>> {
+    thread::spawn(move || {
+        let mut dice = Dice(seed);
+        let mut left = total;
+        while left > 0 {
+            let count = left.min(dice.below(5) as usize);
+            orders.send(count).unwrap();
+            left -= count;
+            (0..dice.below(100)).for_each(|_| thread::yield_now());
+        }
+        orders
+    })
 }
