@@ -14,7 +14,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::tokens;
+use super::cursor::Cursor;
 
 /// One extension of a list.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl fmt::Display for Malformed {
 ///
 /// Every byte is looked at a bounded number of times, and what is allocated is bounded by the length of the lines.
 pub fn extensions<'a, I: Iterator<Item = &'a str>>(lines: I) -> Extensions<'a, I> {
-    Extensions { lines: Some(lines), rest: Rest::new("") }
+    Extensions { lines: Some(lines), rest: Cursor::new("") }
 }
 
 /// See [`extensions`].
@@ -58,7 +58,7 @@ pub struct Extensions<'a, I> {
     /// `None` once there is nothing more.
     lines: Option<I>,
     /// What is left of the line that was begun.
-    rest: Rest<'a>,
+    rest: Cursor<'a>,
 }
 
 impl<'a, I: Iterator<Item = &'a str>> Iterator for Extensions<'a, I> {
@@ -75,7 +75,7 @@ impl<'a, I: Iterator<Item = &'a str>> Iterator for Extensions<'a, I> {
                 self.rest.text = line;
             }
         }
-        let extension = self.rest.extension();
+        let extension = extension(&mut self.rest);
         if extension.is_err() {
             self.lines = None;
         }
@@ -83,116 +83,59 @@ impl<'a, I: Iterator<Item = &'a str>> Iterator for Extensions<'a, I> {
     }
 }
 
-/// What is left of a line.
-#[derive(Debug)]
-struct Rest<'a> {
-    text: &'a str,
-    /// How many bytes were looked at, those that were looked at again counted again.
-    #[cfg(test)]
-    visited: usize,
+/// An extension, up to the comma or the end behind it.
+fn extension<'a>(line: &mut Cursor<'a>) -> Result<Extension<'a>, Malformed> {
+    let name = token(line, "an extension has no name")?;
+    let mut parameters = Vec::new();
+    while !line.is_at_end_of_element() {
+        if !line.take(';') {
+            return Err(Malformed(match parameters.is_empty() {
+                true => "the name of an extension is no token",
+                false => "a parameter or its value is no token",
+            }));
+        }
+        parameters.push(parameter(line)?);
+    }
+    Ok(Extension { name, parameters })
 }
 
-impl<'a> Rest<'a> {
-    fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            #[cfg(test)]
-            visited: 0,
+fn parameter<'a>(line: &mut Cursor<'a>) -> Result<Parameter<'a>, Malformed> {
+    line.skip_white_space();
+    let name = token(line, "a parameter has no name")?;
+    line.skip_white_space();
+    if !line.take('=') {
+        return Ok(Parameter { name, value: None });
+    }
+    line.skip_white_space();
+    let value = match line.take('"') {
+        true => quoted(line)?,
+        false => Cow::Borrowed(token(line, "the value of a parameter is no token")?),
+    };
+    Ok(Parameter { name, value: Some(value) })
+}
+
+/// A quoted string (RFC 9110 §5.6.4) behind its first quote, with nothing in it but a token: RFC 6455 §9.1. So what is
+/// escaped is a character of a token as well.
+fn quoted<'a>(line: &mut Cursor<'a>) -> Result<Cow<'a, str>, Malformed> {
+    const MALFORMED: &str = "a quoted value has no end, or is no token";
+    let mut value = Cow::Borrowed(line.token());
+    while !line.take('"') {
+        if !line.take('\\') {
+            return Err(Malformed(MALFORMED));
+        }
+        let escaped = token(line, MALFORMED)?;
+        if value.is_empty() {
+            value = Cow::Borrowed(escaped);
+        } else {
+            value.to_mut().push_str(escaped);
         }
     }
+    if value.is_empty() { Err(Malformed(MALFORMED)) } else { Ok(value) }
+}
 
-    /// An extension, up to the comma or the end behind it.
-    fn extension(&mut self) -> Result<Extension<'a>, Malformed> {
-        let name = self.token("an extension has no name")?;
-        let mut parameters = Vec::new();
-        while !self.is_at_end_of_element() {
-            if !self.take(';') {
-                return Err(Malformed(match parameters.is_empty() {
-                    true => "the name of an extension is no token",
-                    false => "a parameter or its value is no token",
-                }));
-            }
-            parameters.push(self.parameter()?);
-        }
-        Ok(Extension { name, parameters })
-    }
-
-    fn parameter(&mut self) -> Result<Parameter<'a>, Malformed> {
-        self.skip_white_space();
-        let name = self.token("a parameter has no name")?;
-        self.skip_white_space();
-        if !self.take('=') {
-            return Ok(Parameter { name, value: None });
-        }
-        self.skip_white_space();
-        let value = match self.take('"') {
-            true => self.quoted()?,
-            false => Cow::Borrowed(self.token("the value of a parameter is no token")?),
-        };
-        Ok(Parameter { name, value: Some(value) })
-    }
-
-    /// A quoted string (RFC 9110 §5.6.4) behind its first quote, with nothing in it but a token: RFC 6455 §9.1. So what is
-    /// escaped is a character of a token as well.
-    fn quoted(&mut self) -> Result<Cow<'a, str>, Malformed> {
-        const MALFORMED: &str = "a quoted value has no end, or is no token";
-        let mut value = Cow::Borrowed(self.token_characters());
-        while !self.take('"') {
-            if !self.take('\\') {
-                return Err(Malformed(MALFORMED));
-            }
-            let escaped = self.token(MALFORMED)?;
-            if value.is_empty() {
-                value = Cow::Borrowed(escaped);
-            } else {
-                value.to_mut().push_str(escaped);
-            }
-        }
-        if value.is_empty() { Err(Malformed(MALFORMED)) } else { Ok(value) }
-    }
-
-    /// Whether a comma or the end of the line is next, white space aside.
-    fn is_at_end_of_element(&mut self) -> bool {
-        self.skip_white_space();
-        self.text.is_empty() || self.text.starts_with(',')
-    }
-
-    fn token(&mut self, missing: &'static str) -> Result<&'a str, Malformed> {
-        let token = self.token_characters();
-        if token.is_empty() { Err(Malformed(missing)) } else { Ok(token) }
-    }
-
-    /// As many characters of a token as there are.
-    fn token_characters(&mut self) -> &'a str {
-        self.take_while(tokens::is_token_byte)
-    }
-
-    fn skip_white_space(&mut self) {
-        self.take_while(|byte| matches!(byte, b' ' | b'\t'));
-    }
-
-    /// As many characters as are one of these, which have to be ASCII.
-    fn take_while(&mut self, is_one: impl Fn(u8) -> bool) -> &'a str {
-        let length = self.text.bytes().position(|byte| !is_one(byte)).unwrap_or(self.text.len());
-        #[cfg(test)]
-        {
-            self.visited += length + 1;
-        }
-        // In front of a byte that is no ASCII another character begins, and so there is always a boundary.
-        let (taken, rest) = self.text.split_at_checked(length).unwrap_or_default();
-        self.text = rest;
-        taken
-    }
-
-    fn take(&mut self, character: char) -> bool {
-        #[cfg(test)]
-        {
-            self.visited += 1;
-        }
-        let Some(rest) = self.text.strip_prefix(character) else { return false };
-        self.text = rest;
-        true
-    }
+fn token<'a>(line: &mut Cursor<'a>, missing: &'static str) -> Result<&'a str, Malformed> {
+    let token = line.token();
+    if token.is_empty() { Err(Malformed(missing)) } else { Ok(token) }
 }
 
 #[cfg(test)]

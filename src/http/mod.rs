@@ -7,6 +7,7 @@
 pub mod authentication;
 mod body;
 mod connect;
+mod cursor;
 mod deflate;
 mod extensions;
 mod head;

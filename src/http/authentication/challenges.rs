@@ -21,7 +21,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::super::tokens;
+use super::super::cursor::Cursor;
 
 /// How many challenges of one answer are looked at, malformed ones included.
 const CHALLENGES: usize = 32;
@@ -119,17 +119,14 @@ pub fn challenges<'a>(lines: impl Iterator<Item = &'a str>) -> impl Iterator<Ite
 pub fn parameters(line: &str) -> Result<Vec<Parameter<'_>>, Malformed> {
     let mut rest = Rest::new(line);
     let parameters = rest.parameters()?;
-    if rest.text.is_empty() { Ok(parameters) } else { Err(Malformed("what is no parameter is in a list of them")) }
+    if rest.line.is_empty() { Ok(parameters) } else { Err(Malformed("what is no parameter is in a list of them")) }
 }
 
 /// What is left of a line.
 struct Rest<'a> {
-    text: &'a str,
-    /// The same from the beginning of the element on that is being read.
+    line: Cursor<'a>,
+    /// The text from the beginning of the element on that is being read.
     element: &'a str,
-    /// How many bytes were looked at, those that were looked at again counted again.
-    #[cfg(test)]
-    visited: usize,
 }
 
 impl<'a> Iterator for Rest<'a> {
@@ -137,7 +134,7 @@ impl<'a> Iterator for Rest<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.begin_element();
-        if self.text.is_empty() {
+        if self.line.is_empty() {
             return None;
         }
         let challenge = self.challenge();
@@ -150,26 +147,21 @@ impl<'a> Iterator for Rest<'a> {
 
 impl<'a> Rest<'a> {
     fn new(text: &'a str) -> Self {
-        Self {
-            text,
-            element: text,
-            #[cfg(test)]
-            visited: 0,
-        }
+        Self { line: Cursor::new(text), element: text }
     }
 
     /// A challenge, up to the element behind it.
     fn challenge(&mut self) -> Result<Challenge<'a>, Malformed> {
-        let scheme = self.take_while(tokens::is_token_byte);
-        let has_space = self.skip_white_space();
+        let scheme = self.line.token();
+        let has_space = self.line.skip_white_space();
         if scheme.is_empty() {
             return Err(Malformed("the name of a scheme is no token"));
         }
-        if self.text.starts_with('=') {
+        if self.line.text.starts_with('=') {
             return Err(Malformed("a parameter belongs to no challenge"));
         }
         if !has_space {
-            return match self.is_at_end_of_element() {
+            return match self.line.is_at_end_of_element() {
                 true => Ok(Challenge { scheme, content: Content::Parameters(Vec::new()) }),
                 false => Err(Malformed("the name of a scheme is no token")),
             };
@@ -177,7 +169,7 @@ impl<'a> Rest<'a> {
         if let Some(token68) = self.token68() {
             return Ok(Challenge { scheme, content: Content::Token68(token68) });
         }
-        let is_empty_element = self.is_at_end_of_element();
+        let is_empty_element = self.line.is_at_end_of_element();
         let parameters = self.parameters()?;
         if parameters.is_empty() && !is_empty_element {
             return Err(Malformed("what follows a scheme is neither a token68 nor a parameter"));
@@ -187,17 +179,17 @@ impl<'a> Rest<'a> {
 
     /// What stands alone behind a scheme and has only the characters of a token68: RFC 9110 §11.2. `realm=` is one, too.
     fn token68(&mut self) -> Option<&'a str> {
-        let before = self.text;
-        self.take_while(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
-        if self.text.len() == before.len() {
+        let before = self.line.text;
+        self.line.take_while(|byte| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte));
+        if self.line.text.len() == before.len() {
             return None;
         }
-        self.take_while(|byte| byte == b'=');
-        let token68 = before.get(..before.len() - self.text.len());
-        if self.is_at_end_of_element() {
+        self.line.take_while(|byte| byte == b'=');
+        let token68 = before.get(..before.len() - self.line.text.len());
+        if self.line.is_at_end_of_element() {
             return token68;
         }
-        self.text = before;
+        self.line.text = before;
         None
     }
 
@@ -208,7 +200,7 @@ impl<'a> Rest<'a> {
             self.begin_element();
             let Some(name) = self.name() else { return Ok(parameters) };
             let value = self.value()?;
-            if !self.is_at_end_of_element() {
+            if !self.line.is_at_end_of_element() {
                 return Err(Malformed("something follows the value of a parameter"));
             }
             // RFC 9110 §11.2: once per challenge. Which one a server means, nobody knows.
@@ -224,35 +216,35 @@ impl<'a> Rest<'a> {
 
     /// The name of a parameter and the `=` behind it; if that is not what is next, nothing is taken.
     fn name(&mut self) -> Option<&'a str> {
-        let before = self.text;
-        let name = self.take_while(tokens::is_token_byte);
-        self.skip_white_space();
-        if !name.is_empty() && self.take('=') {
+        let before = self.line.text;
+        let name = self.line.token();
+        self.line.skip_white_space();
+        if !name.is_empty() && self.line.take('=') {
             return Some(name);
         }
-        self.text = before;
+        self.line.text = before;
         None
     }
 
     fn value(&mut self) -> Result<Cow<'a, str>, Malformed> {
-        self.skip_white_space();
-        if self.take('"') {
+        self.line.skip_white_space();
+        if self.line.take('"') {
             return self.quoted();
         }
-        let value = self.take_while(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','));
+        let value = self.line.take_while(|byte| byte.is_ascii_graphic() && !matches!(byte, b'"' | b'\\' | b','));
         if value.is_empty() { Err(Malformed("a parameter has no value")) } else { Ok(Cow::Borrowed(value)) }
     }
 
     /// A quoted string (RFC 9110 §5.6.4) behind its first quote.
     fn quoted(&mut self) -> Result<Cow<'a, str>, Malformed> {
         let mut value = Cow::Borrowed(self.plain());
-        while !self.take('"') {
-            if !self.take('\\') {
+        while !self.line.take('"') {
+            if !self.line.take('\\') {
                 return Err(Malformed("a quoted value has no end, or a control character in it"));
             }
             // Up to the next quote or backslash there is nothing to find but what is plain, and these two may be escaped.
-            let escaped = match self.text.as_bytes() {
-                [b'"' | b'\\', ..] => self.take_one(),
+            let escaped = match self.line.text.as_bytes() {
+                [b'"' | b'\\', ..] => self.line.take_one(),
                 _ => self.plain(),
             };
             if escaped.is_empty() {
@@ -266,12 +258,12 @@ impl<'a> Rest<'a> {
 
     /// What stands for itself in a quoted string.
     fn plain(&mut self) -> &'a str {
-        self.take_while(|byte| byte == b'\t' || !byte.is_ascii_control() && !matches!(byte, b'"' | b'\\'))
+        self.line.take_while(|byte| byte == b'\t' || !byte.is_ascii_control() && !matches!(byte, b'"' | b'\\'))
     }
 
     /// Goes to the first element behind a challenge in which something was malformed.
     fn skip_challenge(&mut self) {
-        self.text = self.element;
+        self.line.text = self.element;
         loop {
             self.skip_element();
             self.begin_element();
@@ -284,69 +276,27 @@ impl<'a> Rest<'a> {
     /// Goes to the next comma outside of quotes, or to the end.
     fn skip_element(&mut self) {
         loop {
-            self.take_while(|byte| !matches!(byte, b'"' | b','));
-            if !self.take('"') {
+            self.line.take_while(|byte| !matches!(byte, b'"' | b','));
+            if !self.line.take('"') {
                 return;
             }
             loop {
-                self.take_while(|byte| !matches!(byte, b'"' | b'\\'));
-                if !self.take('\\') {
+                self.line.take_while(|byte| !matches!(byte, b'"' | b'\\'));
+                if !self.line.take('\\') {
                     break;
                 }
-                if self.text.starts_with(['"', '\\']) {
-                    self.take_one();
+                if self.line.text.starts_with(['"', '\\']) {
+                    self.line.take_one();
                 }
             }
-            self.take('"');
+            self.line.take('"');
         }
     }
 
     /// Passes over empty elements: RFC 9110 §5.6.1.2.
     fn begin_element(&mut self) {
-        self.take_while(|byte| matches!(byte, b' ' | b'\t' | b','));
-        self.element = self.text;
-    }
-
-    /// Whether a comma or the end of the line is next, white space aside.
-    fn is_at_end_of_element(&mut self) -> bool {
-        self.skip_white_space();
-        self.text.is_empty() || self.text.starts_with(',')
-    }
-
-    /// Whether there was some.
-    fn skip_white_space(&mut self) -> bool {
-        !self.take_while(|byte| matches!(byte, b' ' | b'\t')).is_empty()
-    }
-
-    /// As many bytes as are one of these. The first that is not has to be ASCII.
-    fn take_while(&mut self, is_one: impl Fn(u8) -> bool) -> &'a str {
-        let length = self.text.bytes().position(|byte| !is_one(byte)).unwrap_or(self.text.len());
-        self.split(length)
-    }
-
-    /// The next character, which has to be ASCII.
-    fn take_one(&mut self) -> &'a str {
-        self.split(1)
-    }
-
-    fn split(&mut self, length: usize) -> &'a str {
-        #[cfg(test)]
-        {
-            self.visited += length + 1;
-        }
-        let (taken, rest) = self.text.split_at_checked(length).unwrap_or_default();
-        self.text = rest;
-        taken
-    }
-
-    fn take(&mut self, character: char) -> bool {
-        #[cfg(test)]
-        {
-            self.visited += 1;
-        }
-        let Some(rest) = self.text.strip_prefix(character) else { return false };
-        self.text = rest;
-        true
+        self.line.take_while(|byte| matches!(byte, b' ' | b'\t' | b','));
+        self.element = self.line.text;
     }
 }
 

@@ -237,7 +237,7 @@ fn every_byte_is_looked_at_a_bounded_number_of_times() {
             let Content::Parameters(parameters) = challenge.content else { continue };
             copied += parameters.iter().map(capacity).sum::<usize>();
         }
-        assert!(rest.visited <= 8 * bomb.len(), "{shown}: {} of {}", rest.visited, bomb.len());
+        assert!(rest.line.visited <= 8 * bomb.len(), "{shown}: {} of {}", rest.line.visited, bomb.len());
         assert!(copied <= 2 * bomb.len(), "{shown}: {copied} of {}", bomb.len());
     }
 }
