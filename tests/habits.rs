@@ -667,6 +667,7 @@ fn tasks_are_keys() {
     assert_eq!(other.task_identifier(), tasks[0].task_identifier());
     let set: HashSet<&WebSocketTask> = tasks.iter().collect();
     assert!(set.len() == 20 && !set.contains(&other));
+    assert_ne!(other, tasks[0]);
 }
 
 /// A program with one task at a time: it connects again when the task it has now is over, and takes no notice of others.
