@@ -1020,7 +1020,8 @@ fn a_task_may_be_made_and_resumed_in_every_place() {
                     answered(());
                 });
                 task.resume();
-                assert!(matches!(task.state(), TaskState::Running | TaskState::Completed));
+                // It may be closed already, on another thread.
+                assert_ne!(task.state(), TaskState::Suspended);
             };
             let (scenario, receiver, delegate) = Scenario::run(place, queue, &origin, &[], act);
             let mut told: Vec<String> = Vec::new();
