@@ -230,7 +230,7 @@ fn last_message(
 
 #[test]
 fn the_last_message_before_the_end_is_not_lost_with_its_future() {
-    let (_session, recorder, events, task, future) = last_message(PATIENCE);
+    let (_session, recorder, events, task, future) = last_message(2 * PATIENCE);
     task.receive(recorder.receiver("receive"));
     drop(future);
     let next = task.receive_async();
@@ -240,7 +240,7 @@ fn the_last_message_before_the_end_is_not_lost_with_its_future() {
 
 #[test]
 fn the_end_comes_behind_a_message_that_a_future_holds() {
-    let (_session, recorder, events, task, future) = last_message(PATIENCE);
+    let (_session, recorder, events, task, future) = last_message(2 * PATIENCE);
     task.receive(recorder.receiver("receive"));
     assert_eq!(events.next(), "open None");
     events.expect_silence(Duration::from_millis(50));
