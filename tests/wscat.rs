@@ -275,6 +275,24 @@ fn answers_come_as_long_as_they_are_waited_for() {
 }
 
 #[test]
+fn a_wait_that_is_longer_than_the_clock_can_tell_ends_with_the_server() {
+    let url = |server: &Server| server.url().to_string();
+    for arguments in [&["-x", "begin"][..], &[]] {
+        let server = Server::one(|mut peer| {
+            peer.open();
+            assert_eq!(peer.read_frame().payload, b"begin");
+            peer.text("one");
+            peer.close(1000, "");
+            peer.read_to_end();
+        });
+        let url = url(&server);
+        let told = run(&[arguments, &["-w", "1e19", &url]].concat(), "begin\n");
+        told.expect(0, "one\n");
+        server.join();
+    }
+}
+
+#[test]
 fn lines_of_input_are_sent_and_commands_obeyed() {
     let (seen, frames) = mpsc::channel();
     let server = Server::one(move |mut peer| {
@@ -521,6 +539,23 @@ fn a_server_does_not_drive_the_terminal() {
     let told = Running::new(&[server.url().as_str()]).end();
     let expected = "\u{241b}]0;title\u{2407}\u{fffd}2J\u{240d}\u{2421}\ta\nb \u{fffd}ebolg \u{fffd}ä\u{2400}\n";
     told.expect(0, &format!("{expected}(data) 1b5b324a\n"));
+    server.join();
+}
+
+#[test]
+fn what_is_not_seen_is_shown_as_something() {
+    let unseen = "\u{ad}\u{34f}\u{61c}\u{115f}\u{17b4}\u{180e}\u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\
+                  \u{2060}\u{2064}\u{206f}\u{3164}\u{feff}\u{ffa0}\u{fff9}\u{1d173}\u{e0001}\u{e0041}\u{e007f}\u{e0100}";
+    let server = Server::one(move |mut peer| {
+        peer.open();
+        peer.text(&format!("a{unseen}b ❤\u{fe0f} e\u{301} \u{5d0}"));
+        peer.close(4000, unseen);
+        peer.read_to_end();
+    });
+    let told = Running::new(&[server.url().as_str()]).end();
+    let shown = "\u{fffd}".repeat(unseen.chars().count());
+    told.expect(1, &format!("a{shown}b ❤\u{fe0f} e\u{301} \u{5d0}\n"));
+    told.says(&[&format!("closed by the server: 4000 {shown}\n")]);
     server.join();
 }
 

@@ -151,7 +151,7 @@ impl Talk<'_> {
                     self.opened(protocol.as_deref());
                     open = true;
                     // Input may have ended long before.
-                    self.deadline = self.deadline.map(|_| self.afterwards());
+                    self.deadline = self.deadline.and_then(|_| self.afterwards());
                 }
                 Event::Sent => self.sent(),
                 Event::Shown if self.arguments.execute.is_some() && self.arguments.wait.is_none() => self.close(None),
@@ -161,7 +161,7 @@ impl Talk<'_> {
                 Event::Line(line) => self.line(&line),
                 // Whoever typed it has seen the answers.
                 Event::EndOfInput if self.edited => self.close(None),
-                Event::EndOfInput => self.deadline = Some(self.afterwards()),
+                Event::EndOfInput => self.deadline = self.afterwards(),
                 Event::Unreadable(error) => return Err(format!("standard input: {error}")),
                 Event::Closed(code, reason) => closed = Some((code, reason)),
                 Event::Over(None) => return self.ended(closed),
@@ -170,9 +170,9 @@ impl Talk<'_> {
         }
     }
 
-    /// Until when answers are shown that come behind the end of input.
-    fn afterwards(&self) -> Instant {
-        Instant::now() + self.arguments.wait.unwrap_or(AFTERWARDS)
+    /// Until when answers are shown that come behind the end of input. `None`: later than the clock can tell, which is for ever.
+    fn afterwards(&self) -> Option<Instant> {
+        Instant::now().checked_add(self.arguments.wait.unwrap_or(AFTERWARDS))
     }
 
     fn opened(&self, protocol: Option<&str>) {
@@ -184,7 +184,7 @@ impl Talk<'_> {
 
     fn sent(&mut self) {
         if self.arguments.execute.is_some() {
-            self.deadline = Some(Instant::now() + self.arguments.wait.unwrap_or(PATIENCE));
+            self.deadline = Instant::now().checked_add(self.arguments.wait.unwrap_or(PATIENCE));
         }
         self.read_on();
     }
