@@ -559,10 +559,11 @@ impl Mailbox {
 
     fn received(&mut self, message: Message) -> Option<Callback> {
         self.unread = self.unread.saturating_sub(message.len() + MESSAGE_OVERHEAD);
-        self.taken = true;
         let receive = self.receives.pop_front()?;
-        if receive.number != FOR_GOOD {
-            self.held = self.held.saturating_add(1);
+        match receive.number {
+            FOR_GOOD => self.taken = true,
+            // It is taken when the program has it.
+            _ => self.held = self.held.saturating_add(1),
         }
         Some(Callback::Received(receive, Ok(message)))
     }

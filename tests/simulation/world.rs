@@ -534,7 +534,6 @@ impl World {
         let index = self.model.available.pop_first().expect("a message that is not available");
         assert!(same(&plain, &self.peer.sent[index]), "messages come in order: this is not message {index}");
         self.model.unread -= plain.1.len() + 64;
-        self.model.taken = true;
         self.held.push((receive, plain, index));
         match self.plan.caller.gives_back {
             Some(of) if self.rng.one_in(of) => {
