@@ -15,7 +15,8 @@ use crate::foundation::{Message, UrlError};
 ///
 /// It asks for one message at a time, when it is polled, and holds no more than one: what the task reads ahead, and where it
 /// holds the server back, is as with [`receive`](WebSocketTask::receive). It may be dropped at any moment: a message that it
-/// has asked for and not given out goes to the next receive.
+/// has asked for and not given out goes to the next receive. While it is kept and not polled, the end of the task waits behind
+/// that message, as behind one of [`receive_async`](WebSocketTask::receive_async).
 ///
 /// The stream ends where the task ends without an error: by a Close of either side with a code. A task that fails gives its
 /// error once, and then the stream ends.
