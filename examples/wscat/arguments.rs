@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use lexopt::prelude::*;
 use percent_encoding::percent_decode_str;
+use url::ParseError;
 use urlsession::{CloseCode, ProxyConfiguration, Url};
 
 pub const HELP: &str = "\
@@ -51,6 +52,9 @@ Messages go to standard output: a text as it is, but for control characters, dat
 The exit code is 0 where the WebSocket was closed by this side, or by the server with 1000, 1001 or
 no code; 1 where anything else ended it; 2 where the command line cannot be understood.
 ";
+
+const ADDRESS: &str = "an address begins with ws:// or wss://";
+const PROXY: &str = "a proxy begins with http://, https:// or socks5://";
 
 /// What is to be done.
 pub enum Command {
@@ -164,11 +168,19 @@ fn secret<T, E: ToString>(value: &OsStr, read: impl FnOnce(&str) -> Result<T, E>
 }
 
 fn address(text: &str) -> Result<Url, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let url = parsed(text, ADDRESS)?;
     match (url.scheme(), url.has_host()) {
         ("ws" | "wss" | "http" | "https", true) => Ok(url),
-        _ => Err("an address begins with ws:// or wss://".to_owned()),
+        _ => Err(ADDRESS.to_owned()),
     }
+}
+
+/// `no_scheme`: what to say of a text that does not begin with a scheme.
+fn parsed(text: &str, no_scheme: &str) -> Result<Url, String> {
+    Url::parse(text).map_err(|error| match error {
+        ParseError::RelativeUrlWithoutBase => no_scheme.to_owned(),
+        error => error.to_string(),
+    })
 }
 
 fn header(text: &str) -> Result<(String, String), &'static str> {
@@ -185,13 +197,13 @@ fn user(text: &str) -> Result<(String, String), &'static str> {
 
 /// A proxy as the environment's variables write it.
 fn proxy(text: &str) -> Result<ProxyConfiguration, String> {
-    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    let url = parsed(text, PROXY)?;
     let host = url.host_str().filter(|host| !host.is_empty()).ok_or("a proxy has a host")?;
     let mut proxy = match url.scheme() {
         "http" => ProxyConfiguration::http_connect(host, url.port().unwrap_or(80)),
         "https" => ProxyConfiguration::https_connect(host, url.port().unwrap_or(443)),
         "socks5" | "socks5h" => ProxyConfiguration::socks_v5(host, url.port().unwrap_or(1080)),
-        _ => return Err("a proxy begins with http://, https:// or socks5://".to_owned()),
+        _ => return Err(PROXY.to_owned()),
     };
     let decoded = |text| percent_decode_str(text).decode_utf8().map_err(|error| error.to_string());
     if !url.username().is_empty() {
