@@ -190,7 +190,9 @@ impl UrlSession {
     }
 
     /// `invalidateAndCancel()`: cancels every task, then as
-    /// [`finish_tasks_and_invalidate`](Self::finish_tasks_and_invalidate).
+    /// [`finish_tasks_and_invalidate`](Self::finish_tasks_and_invalidate). A task that closes after
+    /// [`cancel_with`](WebSocketTask::cancel_with) is cancelled already: it goes on with that, for
+    /// [`close_timeout`](crate::WebSocketOptions::close_timeout) at most.
     pub fn invalidate_and_cancel(&self) {
         if !self.0.shared.everlasting {
             self.0.shared.invalidate();
