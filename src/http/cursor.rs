@@ -3,7 +3,7 @@
 use super::tokens;
 
 /// What is left of a line.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Cursor<'a> {
     pub text: &'a str,
     /// How many bytes were looked at, those that were looked at again counted again.

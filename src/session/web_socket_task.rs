@@ -108,8 +108,8 @@ impl WebSocketTask {
     }
 
     /// `receive() async throws`. The receive waits from now on. Dropping the future loses no message: the next receive
-    /// gets it. The end of the task waits behind a message that the future has got, until the future is polled or dropped, for
-    /// [`close_timeout`](crate::WebSocketOptions::close_timeout) at most: keep no future that you do not poll.
+    /// gets it. The end of the task waits behind a message that the future has got, until the future is polled or dropped, or until
+    /// none was taken for [`close_timeout`](crate::WebSocketOptions::close_timeout): keep no future that you do not poll.
     pub fn receive_async(&self) -> TaskFuture<Message> {
         TaskFuture::receive(&self.task.shared)
     }
